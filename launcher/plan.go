@@ -4,6 +4,7 @@ package launcher
 type Plan struct {
 	Name      string `json:"name"`              // of the sandbox; of a throw-away one, a generated name
 	Project   string `json:"project,omitempty"` // the folder of mica.toml; "" for a throw-away sandbox
+	Config    string `json:"config,omitempty"`  // the path of mica.toml; "" for a throw-away sandbox
 	ThrowAway bool   `json:"throw_away"`
 
 	Image    Image    `json:"image"`
