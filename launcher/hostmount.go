@@ -1,0 +1,138 @@
+package launcher
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A fuseMount says how a FUSE file system is mounted, whoever serves it.
+type fuseMount struct {
+	Dir        string `json:"dir"`
+	Source     string `json:"source"`
+	ReadOnly   bool   `json:"read_only,omitempty"`
+	AllowOther bool   `json:"allow_other,omitempty"`
+	// DefaultPermissions lets the host's kernel check modes; a guest's kernel does that itself.
+	DefaultPermissions bool `json:"default_permissions,omitempty"`
+}
+
+const fuseType = "fuse.mica"
+
+// mountDevice opens /dev/fuse and mounts it on m.Dir with mount(2). The descriptor is closed on exec: whoever holds it answers as the file system.
+func mountDevice(m fuseMount) (*os.File, error) {
+	dev, err := os.OpenFile("/dev/fuse", os.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, noFUSE(err)
+	}
+	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=%d,group_id=%d", dev.Fd(), os.Geteuid(), os.Getegid())
+	if m.AllowOther {
+		options += ",allow_other"
+	}
+	if m.DefaultPermissions {
+		options += ",default_permissions"
+	}
+	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV)
+	if m.ReadOnly {
+		flags |= unix.MS_RDONLY
+	}
+	if err := unix.Mount(m.Source, m.Dir, fuseType, flags, options); err != nil {
+		dev.Close()
+		return nil, fmt.Errorf("mount FUSE on %s: %w", m.Dir, err)
+	}
+	return dev, nil
+}
+
+func noFUSE(err error) error {
+	hint := "load the module with modprobe fuse"
+	if errors.Is(err, fs.ErrPermission) {
+		hint = "give this user access to the device"
+	}
+	return &hinted{ErrNoFUSE, fmt.Sprintf("no FUSE: %v: %s", err, hint)}
+}
+
+// mountFuserMount has fusermount3 mount on m.Dir, as an ordinary user must, and gives the /dev/fuse descriptor that it opened.
+func mountFuserMount(m fuseMount) (*os.File, error) {
+	program, err := fuserMount()
+	if err != nil {
+		return nil, err
+	}
+	ours, theirs, err := socketPair(unix.SOCK_STREAM)
+	if err != nil {
+		return nil, err
+	}
+	defer ours.Close()
+	options := "nosuid,nodev,subtype=mica,fsname=" + m.Source
+	if m.ReadOnly {
+		options += ",ro"
+	}
+	if m.AllowOther {
+		options += ",allow_other"
+	}
+	if m.DefaultPermissions {
+		options += ",default_permissions"
+	}
+	cmd := exec.Command(program, "-o", options, "--", m.Dir)
+	cmd.Env = append(os.Environ(), "_FUSE_COMMFD=3") // fuse_mount_fusermount in libfuse's lib/mount.c
+	cmd.ExtraFiles = []*os.File{theirs}
+	said, err := cmd.CombinedOutput()
+	theirs.Close()
+	if err != nil {
+		return nil, fmt.Errorf("mount FUSE on %s: %s: %w", m.Dir, strings.TrimSpace(string(said)), err)
+	}
+	conn, err := net.FileConn(ours)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	_, dev, err := receive(conn.(*net.UnixConn), make([]byte, 1))
+	if err != nil {
+		return nil, fmt.Errorf("mount FUSE on %s: %w", m.Dir, err)
+	}
+	if dev == nil {
+		return nil, fmt.Errorf("mount FUSE on %s: %s passed no descriptor", m.Dir, program)
+	}
+	return dev, nil
+}
+
+func fuserMount() (string, error) {
+	for _, name := range []string{"fusermount3", "fusermount"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path, nil
+		}
+	}
+	return "", &hinted{ErrNoFUSE, "no FUSE: fusermount3 is not in PATH: install fuse3"}
+}
+
+// unmountDead unmounts path if a FUSE file system of mica's is there whose server has ended.
+func unmountDead(path string) error {
+	var stat unix.Stat_t
+	if err := unix.Stat(path, &stat); !errors.Is(err, unix.ENOTCONN) && !errors.Is(err, unix.ECONNABORTED) {
+		return nil
+	}
+	return unmount(path)
+}
+
+// unmount detaches the FUSE file system on path, in use or not.
+func unmount(path string) error {
+	err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	if !errors.Is(err, unix.EPERM) {
+		if err != nil {
+			return fmt.Errorf("unmount %s: %w", path, err)
+		}
+		return nil
+	}
+	program, err := fuserMount()
+	if err != nil {
+		return fmt.Errorf("unmount %s: %w", path, err)
+	}
+	if said, err := exec.Command(program, "-u", "-z", "--", path).CombinedOutput(); err != nil {
+		return fmt.Errorf("unmount %s: %s: %w", path, strings.TrimSpace(string(said)), err)
+	}
+	return nil
+}
