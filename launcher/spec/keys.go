@@ -16,7 +16,7 @@ type key struct {
 // keys are all of them, in the order of the template.
 var keys = []key{
 	{"image", func(s *Sandbox, v value) {
-		parsed(v, &s.Image, parseImage)
+		parsed(v, &s.Image, ParseImage)
 		s.Image = AbsoluteImage(s.Image, s.file.Project)
 	}},
 	{"cpus", func(s *Sandbox, v value) { v.number(&s.CPUs, ParseCPUs) }},

@@ -245,7 +245,8 @@ func oneOf(s string, known ...string) (string, error) {
 	return "", fmt.Errorf("%s is not known: write %s or %s", quote(s), strings.Join(known[:last], ", "), known[last])
 }
 
-func parseImage(s string) (string, error) {
+// ParseImage checks that s can be an image reference at all; what it names is for the store to find.
+func ParseImage(s string) (string, error) {
 	if s == "" || strings.ContainsAny(s, " \t\r\n\x00") {
 		return "", fmt.Errorf("%s is not an image: write a reference, oci:DIR[:TAG], docker-archive:FILE or a folder that starts with ./ or /", quote(s))
 	}
