@@ -14,12 +14,12 @@ type Machine struct {
 
 	Kernel  string // an uncompressed ELF with a PVH entry note
 	Initrd  string // an uncompressed cpio archive, or "" for a kernel without initramfs support
-	Cmdline string // the kernel's command line, without what the driver itself adds for its devices
+	Cmdline string // what the caller adds to the kernel's command line, such as quiet; KernelCmdline completes it
 
 	Shares []Share // the root first
 
-	Control *os.File // the host's end is the other end of this stream socket: the port named wire.PortControl
-	Console *os.File // a stream socket that takes the guest's console: the port behind hvc0
+	Control *os.File // one end of a stream socketpair: the port named wire.PortControl. The host keeps the other end
+	Console *os.File // one end of another: takes the guest's console, hvc0. The host reads the other end to its end, or the guest stalls
 
 	Dir string   // a private folder for the driver's own sockets and files; it exists
 	Log *os.File // where the monitor's own words go
@@ -29,6 +29,7 @@ type Machine struct {
 type Share struct {
 	Tag    string
 	Socket string // of a vhost-user-fs backend (QEMU)
+	Queues int    // request queues of that backend; 0 is 1
 	Folder string // to be served by the monitor's own virtiofs server (libkrun)
 }
 
