@@ -1,0 +1,428 @@
+package vhostuser
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// interruptAfter is how long requests may take to finish by themselves when their queue stops.
+	interruptAfter = 100 * time.Millisecond
+	// drainTimeout is how long a filesystem that does not heed interrupts can hold up a queue that stops.
+	drainTimeout = 5 * time.Second
+)
+
+// queue is one virtqueue: what the front end said of it, and while it runs, a poller that takes requests from it.
+type queue struct {
+	device *device
+	index  int
+
+	mu        sync.Mutex
+	ring      ring
+	addresses ringAddresses
+	placed    bool // addresses are set
+	enabled   bool
+	kick      int // for the next poller; -1 for none
+	kickless  bool
+	call      int // eventfd, or -1
+	errFD     int // eventfd, or -1
+	broken    error
+
+	memory     *memory // while there is a poller
+	poller     *poller
+	generation uint64 // incremented when the ring is taken away from requests that did not end
+	active     []*request
+	free       []*request
+	drained    chan struct{} // closed when active becomes empty
+}
+
+func newQueue(d *device, index int) *queue {
+	return &queue{device: d, index: index, kick: -1, call: -1, errFD: -1}
+}
+
+// poller is the goroutine that waits for kicks. It owns its descriptors.
+type poller struct {
+	queue      *queue
+	kick, wake int
+	timeout    int  // milliseconds to wait at most, -1 for ever
+	stopped    bool // guarded by queue.mu
+	exited     bool // guarded by queue.mu: wake is closed
+	done       chan struct{}
+}
+
+// start begins to serve the queue once everything it takes is known.
+func (q *queue) start() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.poller != nil || !q.placed || q.ring.size == 0 || q.kick < 0 && !q.kickless {
+		return nil
+	}
+	if err := q.ring.place(q.device.memory, q.addresses); err != nil {
+		return fmt.Errorf("queue %d: %w", q.index, err)
+	}
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return fmt.Errorf("queue %d: create eventfd: %w", q.index, err)
+	}
+	q.ring.eventIdx = q.device.features&(1<<featureEventIdx) != 0
+	p := &poller{queue: q, kick: q.kick, wake: wake, timeout: -1, done: make(chan struct{})}
+	if q.kickless {
+		p.timeout = 1
+	}
+	q.kick, q.kickless = -1, false
+	q.broken = nil
+	q.memory = q.device.memory.hold()
+	q.poller = p
+	go p.run()
+	return nil
+}
+
+// move puts a running queue onto another memory or other addresses.
+func (q *queue) move(m *memory) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.poller == nil {
+		return nil
+	}
+	if err := q.ring.place(m, q.addresses); err != nil {
+		q.fail(err)
+		return fmt.Errorf("queue %d: %w", q.index, err)
+	}
+	q.memory.release()
+	q.memory = m.hold()
+	return nil
+}
+
+// fail ends the service of a queue whose rules the guest broke, until its driver resets it.
+func (q *queue) fail(err error) {
+	if q.broken != nil {
+		return
+	}
+	q.broken = err
+	q.device.log("vhost-user: queue %d is broken: %v", q.index, err)
+	signal(q.errFD)
+}
+
+// failOnFault is deferred where guest memory is touched: a front end that cuts off the file behind it makes the
+// access fault.
+func (q *queue) failOnFault() {
+	if p := recover(); p != nil {
+		q.fail(panicError(p))
+	}
+}
+
+func panicError(p any) error {
+	if fault, ok := p.(interface{ Addr() uintptr }); ok {
+		return fmt.Errorf("guest memory is gone at %#x", fault.Addr())
+	}
+	return fmt.Errorf("panic: %v", p)
+}
+
+func (p *poller) run() {
+	defer close(p.done)
+	defer p.exit()
+	debug.SetPanicOnFault(true)
+	var b scratch
+	events := make([]unix.PollFd, 1, 2)
+	events[0] = unix.PollFd{Fd: int32(p.wake), Events: unix.POLLIN}
+	if p.kick >= 0 {
+		events = append(events, unix.PollFd{Fd: int32(p.kick), Events: unix.POLLIN})
+	}
+	p.queue.begin()
+	for {
+		r, more := p.queue.next(p)
+		if !more {
+			return
+		}
+		if r != nil {
+			p.queue.device.dispatch(r, &b)
+			continue
+		}
+		if err := p.wait(events); err != nil {
+			p.queue.mu.Lock()
+			p.queue.fail(err)
+			p.queue.mu.Unlock()
+			events = events[:1] // only the end of the queue can still come
+		}
+	}
+}
+
+func (p *poller) exit() {
+	p.queue.mu.Lock()
+	defer p.queue.mu.Unlock()
+	p.exited = true
+	unix.Close(p.wake)
+	closeFD(&p.kick)
+}
+
+// wait sleeps until there is a kick or something else to see to.
+func (p *poller) wait(events []unix.PollFd) error {
+	n, err := unix.Poll(events, p.timeout)
+	if err != nil && err != unix.EINTR {
+		return fmt.Errorf("poll: %w", err)
+	}
+	var value [8]byte
+	for i := 0; n > 0 && i < len(events); i++ {
+		if events[i].Revents&unix.POLLIN != 0 {
+			if n, err := unix.Read(int(events[i].Fd), value[:]); n != len(value) && err != unix.EAGAIN && err != unix.EINTR {
+				return errors.New("kick descriptor is no eventfd")
+			}
+		} else if events[i].Revents != 0 {
+			return errors.New("kick descriptor is closed at its other end")
+		}
+	}
+	return nil
+}
+
+// begin takes up the used ring.
+func (q *queue) begin() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	defer q.failOnFault()
+	q.ring.start()
+}
+
+// next returns the queue's next request, nil where the poller has to wait for it, and whether the poller goes on.
+func (q *queue) next(p *poller) (r *request, more bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if p.stopped {
+		return nil, false
+	}
+	more = true
+	if !q.enabled || q.broken != nil {
+		return nil, more
+	}
+	defer q.failOnFault()
+	n, err := q.ring.pending()
+	if n == 0 && err == nil {
+		q.ring.wantKicks()
+		n, err = q.ring.pending() // made available before the guest saw that it is to kick
+	}
+	if n == 0 && err == nil {
+		return nil, true
+	}
+	if err == nil && len(q.active) >= q.ring.size {
+		err = fmt.Errorf("guest made more than %d chains of a ring available", q.ring.size)
+	}
+	if err != nil {
+		q.fail(err)
+		return nil, true
+	}
+	q.ring.refuseKicks()
+	head, err := q.ring.take()
+	if err == nil {
+		r, err = q.request(head)
+	}
+	if err != nil {
+		q.fail(err)
+		return nil, true
+	}
+	return r, true
+}
+
+// request takes up the chain at head.
+func (q *queue) request(head uint16) (*request, error) {
+	var r *request
+	if n := len(q.free); n > 0 {
+		r, q.free = q.free[n-1], q.free[:n-1]
+	} else {
+		r = &request{queue: q}
+	}
+	ok := false
+	defer func() {
+		if !ok {
+			q.free = append(q.free, r)
+		}
+	}()
+	if err := r.walk(&q.ring, q.memory, head); err != nil {
+		return nil, err
+	}
+	r.load()
+	ok = true
+	r.generation = q.generation
+	r.memory = q.memory.hold()
+	r.server = q.device.session.server.Load()
+	r.refused = 0
+	r.place = len(q.active)
+	q.active = append(q.active, r)
+	return r, nil
+}
+
+// serve answers r and gives it back to the guest.
+func (q *queue) serve(r *request, b *scratch) {
+	n, err := q.device.answer(r, b)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err != nil {
+		q.fail(err)
+	}
+	q.put(r, n)
+	q.drop(r)
+}
+
+// put writes r into the used ring, unless the ring was taken away meanwhile.
+func (q *queue) put(r *request, n int) {
+	if q.broken != nil || r.generation != q.generation || q.memory == nil {
+		return
+	}
+	defer q.failOnFault()
+	q.ring.put(r.head, n)
+	if q.ring.wantsCall() {
+		signal(q.call)
+	}
+}
+
+// drop ends r, whatever became of it.
+func (q *queue) drop(r *request) {
+	last := len(q.active) - 1
+	q.active[r.place] = q.active[last]
+	q.active[r.place].place = r.place
+	q.active = q.active[:last]
+	r.memory.release()
+	r.memory, r.server = nil, nil
+	q.free = append(q.free, r)
+	if last == 0 && q.drained != nil {
+		close(q.drained)
+		q.drained = nil
+	}
+}
+
+// wakeUp makes the poller look at the queue's state again. It is called with q.mu held.
+func (q *queue) wakeUp() {
+	if q.poller != nil && !q.poller.exited {
+		signal(q.poller.wake)
+	}
+}
+
+func (q *queue) enable(on bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.enabled = on
+	q.wakeUp()
+}
+
+// halt lets the poller take nothing more.
+func (q *queue) halt() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.poller != nil {
+		q.poller.stopped = true
+		q.wakeUp()
+	}
+}
+
+// stop halts the queue and waits until its requests are done. What takes long is interrupted; what does not heed
+// that by the deadline loses its ring, and an error says so.
+func (q *queue) stop(deadline time.Time) error {
+	q.halt()
+	q.mu.Lock()
+	p := q.poller
+	q.mu.Unlock()
+	if p != nil && !q.await(p.done, deadline) || !q.await(q.idle(), deadline) {
+		return q.abandon()
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.release()
+	return nil
+}
+
+// idle returns a channel that is closed when the queue has no request. The poller has to be done.
+func (q *queue) idle() <-chan struct{} {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	idle := make(chan struct{})
+	if len(q.active) == 0 {
+		close(idle)
+	} else {
+		q.drained = idle
+	}
+	return idle
+}
+
+// await waits for done, interrupting the queue's requests after a while; false means that the deadline passed.
+func (q *queue) await(done <-chan struct{}, deadline time.Time) bool {
+	select {
+	case <-done: // however late it is
+		return true
+	default:
+	}
+	expired := time.NewTimer(time.Until(deadline))
+	defer expired.Stop()
+	again := time.NewTicker(interruptAfter)
+	defer again.Stop()
+	for {
+		select {
+		case <-done:
+			return true
+		case <-expired.C:
+			return false
+		case <-again.C:
+			q.interrupt()
+		}
+	}
+}
+
+// interrupt cancels the requests that are being answered.
+func (q *queue) interrupt() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, r := range q.active {
+		interrupt(r.server, r.unique())
+	}
+}
+
+func (q *queue) abandon() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := len(q.active)
+	q.generation++
+	q.drained = nil
+	q.release()
+	return fmt.Errorf("queue %d: %d requests do not end: %w", q.index, n, os.ErrDeadlineExceeded)
+}
+
+// release forgets the poller and what it ran on. It is called with q.mu held.
+func (q *queue) release() {
+	closeFD(&q.kick)
+	q.kickless, q.placed = false, false
+	if q.poller == nil {
+		return
+	}
+	q.poller = nil
+	q.memory.release()
+	q.memory = nil
+}
+
+// close releases everything; the queue has to be stopped.
+func (q *queue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	closeFD(&q.kick)
+	closeFD(&q.call)
+	closeFD(&q.errFD)
+}
+
+// eventOne is what to write to an eventfd; its 8 bytes are in the machine's order, little-endian on all we run on.
+var eventOne = []byte{1, 0, 0, 0, 0, 0, 0, 0}
+
+// signal adds to the eventfd. One that is full is read soon, and one that is closed concerns nobody.
+func signal(fd int) {
+	if fd >= 0 {
+		unix.Write(fd, eventOne)
+	}
+}
+
+func closeFD(fd *int) {
+	if *fd >= 0 {
+		unix.Close(*fd)
+	}
+	*fd = -1
+}
