@@ -123,7 +123,7 @@ func startGuest(t *testing.T, b *wire.Boot, to io.Writer) *guest {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), asGuest+"=1")
+	cmd.Env = append(os.Environ(), asGuest+"=1", "GORACE=atexit_sleep_ms=0")
 	cmd.Stderr = os.Stderr
 	cmd.ExtraFiles = []*os.File{guestEnd}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
