@@ -44,7 +44,7 @@ setup_all() {
 	publish images/debian "$(key_of tests/setup/debian.sh)" make_debian_image
 	publish debian-tars "$(key_of tests/setup/debian.sh)" make_debian_tars
 	publish debs "$(key_of tests/setup/debian.sh)" make_debs
-	publish amdvhost "$(key_of tests/amdvhost/setup.sh)" make_amdvhost
+	publish amdv "$(key_of tests/amdvhost/setup.sh)" make_amdvhost
 	all_key >"$cache/.done"
 }
 
@@ -55,7 +55,7 @@ setup_is_done() {
 	while read -r tool _; do
 		has "$tool" || return 1
 	done < <(all_tools)
-	for name in libkrun kernel kernel-noinitrd virtiofsd images/busybox images/debian debian-tars debs amdvhost; do
+	for name in libkrun kernel kernel-noinitrd virtiofsd images/busybox images/debian debian-tars debs amdv; do
 		[ -e "$cache/$name/.key" ] || return 1
 	done
 }
