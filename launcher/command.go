@@ -1,6 +1,7 @@
 package launcher
 
 import (
+	"cmp"
 	"path"
 	"strings"
 
@@ -59,7 +60,7 @@ func imageCommand(image ImageDefaults, args []string) []string {
 // script that starts one.
 func scriptCommand(s *spec.Sandbox, name string) []string {
 	if _, own := s.Script(name); name == shellScript && !own {
-		return strings.Fields(first(s.Shell, spec.DefaultShell))
+		return strings.Fields(cmp.Or(s.Shell, spec.DefaultShell))
 	}
 	return []string{path.Join(scriptsDir, name)}
 }

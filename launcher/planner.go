@@ -1,6 +1,7 @@
 package launcher
 
 import (
+	"cmp"
 	"path"
 	"path/filepath"
 	"strings"
@@ -23,16 +24,16 @@ func NewPlan(r Request, image Image, defaults ImageDefaults) (*Plan, error) {
 		ThrowAway: r.Sandbox == nil,
 		Image:     image,
 		ReadOnly:  s.ReadOnly,
-		Disk:      first(r.Disk, s.Disk),
-		Shell:     first(s.Shell, spec.DefaultShell),
-		CPUs:      first(r.CPUs, s.CPUs, defaultCPUs),
-		MemoryMiB: first(r.MemoryMiB, s.MemoryMiB, defaultMemoryMiB),
-		VMM:       first(r.VMM, s.VMM, "auto"),
-		Transport: first(r.Transport, "auto"),
-		Kernel:    first(r.Kernel, s.Kernel),
-		Dir:       path.Join("/", first(r.Workdir, s.Workdir, defaults.Dir)),
-		User:      first(r.User, s.User, defaults.User),
-		Hostname:  first(s.Hostname, s.Name),
+		Disk:      cmp.Or(r.Disk, s.Disk),
+		Shell:     cmp.Or(s.Shell, spec.DefaultShell),
+		CPUs:      cmp.Or(r.CPUs, s.CPUs, defaultCPUs),
+		MemoryMiB: cmp.Or(r.MemoryMiB, s.MemoryMiB, defaultMemoryMiB),
+		VMM:       cmp.Or(r.VMM, s.VMM, "auto"),
+		Transport: cmp.Or(r.Transport, "auto"),
+		Kernel:    cmp.Or(r.Kernel, s.Kernel),
+		Dir:       path.Join("/", cmp.Or(r.Workdir, s.Workdir, defaults.Dir)),
+		User:      cmp.Or(r.User, s.User, defaults.User),
+		Hostname:  cmp.Or(s.Hostname, s.Name),
 	}
 	if r.File != nil {
 		p.Project = r.File.Project
@@ -105,7 +106,7 @@ func (p *Plan) Reload() (*Plan, error) {
 		return nil, err
 	}
 	next := *p
-	next.Shell = first(s.Shell, spec.DefaultShell)
+	next.Shell = cmp.Or(s.Shell, spec.DefaultShell)
 	next.Scripts = scripts(s, next.Shell)
 	return &next, nil
 }

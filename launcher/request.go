@@ -1,6 +1,7 @@
 package launcher
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -60,7 +61,7 @@ func (r Request) Check() error {
 	if err := spec.CheckOverlap(r.volumes()); err != nil {
 		return fmt.Errorf("volumes: %w", err)
 	}
-	if asked := first(r.MemoryMiB, s.MemoryMiB, defaultMemoryMiB); r.HostMemoryMiB > 0 && asked > r.HostMemoryMiB {
+	if asked := cmp.Or(r.MemoryMiB, s.MemoryMiB, defaultMemoryMiB); r.HostMemoryMiB > 0 && asked > r.HostMemoryMiB {
 		return &hinted{ErrNoMemory, fmt.Sprintf("not enough memory: %d MiB asked, the host has %d MiB: ask for less with --memory or the key memory", asked, r.HostMemoryMiB)}
 	}
 	return nil
@@ -94,17 +95,6 @@ func ThrowAwayName() string {
 	var b [4]byte
 	_, _ = rand.Read(b[:]) // it never fails: crypto/rand ends the program first
 	return "run-" + hex.EncodeToString(b[:])
-}
-
-// first returns the first of values that is not zero.
-func first[T comparable](values ...T) T {
-	var zero T
-	for _, v := range values {
-		if v != zero {
-			return v
-		}
-	}
-	return zero
 }
 
 var errNothingToRun = errors.New(`nothing to run: the image has no command; give one after --, or with --exec, or write a start script, command or shell in mica.toml`)
