@@ -140,10 +140,11 @@ func TestContainsAcrossBlocks(t *testing.T) {
 
 // TestLibkrunfw takes the kernel out of the real library, once.
 func TestLibkrunfw(t *testing.T) {
-	library := os.Getenv("MICA_LIBKRUNFW")
-	if library == "" {
-		t.Fatal(`MICA_LIBKRUNFW is not set: run tests/setup.sh, then eval "$(tests/setup.sh env)"`)
+	cache := os.Getenv("MICA_TEST_CACHE")
+	if cache == "" {
+		t.Fatal(`MICA_TEST_CACHE is not set: run tests/setup.sh, then eval "$(tests/setup.sh env)"`)
 	}
+	library := filepath.Join(cache, "microsandbox", "libkrunfw.so.5")
 	search := elsewhere(t)
 	t.Setenv("MICA_LIBKRUNFW", library)
 	first, err := Find(context.Background(), search)

@@ -44,8 +44,8 @@ type VMM interface {
 // A Command is a child process as a driver wants it.
 type Command struct {
 	Path  string
-	Args  []string // Args[0] included
-	Env   []string
+	Args  []string   // Args[0] included
+	Env   []string   // nil is the supervisor's own
 	Files []*os.File // descriptors 3, 4, …
 	Stdin []byte     // written to its standard input, which is then closed
 }
