@@ -144,6 +144,9 @@ func readVolumes(s *Sandbox, v value) {
 		if err := CheckOverlap(s.Volumes); err != nil {
 			element.fail(err.Error())
 			s.Volumes = s.Volumes[:len(s.Volumes)-1]
+			if len(s.Volumes) == MaxVolumes {
+				return
+			}
 		}
 	}
 }

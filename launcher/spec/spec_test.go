@@ -2,6 +2,7 @@ package spec_test
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -116,6 +117,7 @@ func TestMistakes(t *testing.T) {
 		{"volume on a volume", head + `volumes = ["a:/x", "b:/x/"]`, `mica.toml:3: sandbox.web.volumes: "/x" in the guest is taken by "a" already: choose another path`},
 		{"volume on /", head + `volumes = ["a:/"]`, `mica.toml:3: sandbox.web.volumes: "/" in the guest is the image's: mount the volume in a folder below it`},
 		{"volume in /proc", head + `volumes = ["a:/x/../proc/a"]`, `mica.toml:3: sandbox.web.volumes: "/proc/a" in the guest is not a volume's to take: choose a path outside /proc`},
+		{"65 volumes", head + "volumes = [" + numbered(65, `"a:/x%d",`) + "]", `mica.toml:3: sandbox.web.volumes: 65 volumes are too many: the limit is 64, so mount a folder that holds several`},
 		{"bad port", head + `ports = ["80:http"]`, `mica.toml:3: sandbox.web.ports: "80:http" is not a port: write HOST:GUEST or PORT, numbers from 1 to 65535`},
 		{"large port", head + `ports = ["65536"]`, `mica.toml:3: sandbox.web.ports: "65536" is not a port: write HOST:GUEST or PORT, numbers from 1 to 65535`},
 		{"port as a number", head + `ports = [80]`, `mica.toml:3: sandbox.web.ports: 80 is a number: write it as a string, "80"`},
@@ -378,6 +380,15 @@ func FuzzSpec(f *testing.F) {
 			}
 		}
 	})
+}
+
+// numbered is n times text, with a number in each.
+func numbered(n int, text string) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, text, i)
+	}
+	return b.String()
 }
 
 func write(t *testing.T, path, text string) {

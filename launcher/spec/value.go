@@ -15,6 +15,7 @@ import (
 const (
 	MaxCPUs      = 64
 	MinMemoryMiB = 128
+	MaxVolumes   = 64
 	maxSizeMiB   = 1 << 30 // a PiB: more is a mistake in writing
 )
 
@@ -148,8 +149,11 @@ func (v Volume) Resolve(base string) (Volume, error) {
 // reserved are the guest's paths that belong to the guest's kernel, or to mica.
 var reserved = []string{"/proc", "/sys", "/dev", "/.sandbox"}
 
-// CheckOverlap finds a guest path that lies in another one, or in one that a volume may not take.
+// CheckOverlap finds a guest path that lies in another one, or in one that a volume may not take. More than MaxVolumes are an error too.
 func CheckOverlap(volumes []Volume) error {
+	if len(volumes) > MaxVolumes {
+		return fmt.Errorf("%d volumes are too many: the limit is %d, so mount a folder that holds several", len(volumes), MaxVolumes)
+	}
 	for i, v := range volumes {
 		if v.Guest == "/" {
 			return errors.New(`"/" in the guest is the image's: mount the volume in a folder below it`)
