@@ -16,40 +16,6 @@ import (
 	"github.com/micavm/mica/guest-init/wire"
 )
 
-// The tests of sessions run guest-init's own code as PID 1 of new namespaces: this program again, with a socket in place of the
-// control port.
-const asGuest = "MICA_TEST_AS_GUEST"
-
-// restarted is the status of a guest that did not come to its end, but gave up.
-const restarted = 9
-
-func TestMain(m *testing.M) {
-	if os.Getenv(asGuest) == "" {
-		os.Exit(m.Run())
-	}
-	os.Unsetenv(asGuest)
-	catchSignals()
-	sys := namespaces{newNotes()}
-	guard(sys, func() {
-		if os.Getpid() != 1 { // it would kill everything
-			panic("not PID 1")
-		}
-		if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
-			panic(err)
-		}
-		if err := attend(sys, os.NewFile(3, "control")); err != nil {
-			panic(err)
-		}
-	})
-	os.Exit(0)
-}
-
-// namespaces is the system of a guest made of namespaces: it has its root already.
-type namespaces struct{ *notes }
-
-func (namespaces) KillAll(signal unix.Signal) { linux{}.KillAll(signal) }
-func (namespaces) Reboot()                    { os.Exit(restarted) }
-
 // A guest is the host's view of one.
 type guest struct {
 	t      *testing.T
@@ -104,8 +70,14 @@ func boot(args ...string) *wire.Boot {
 
 func shell(script string) *wire.Boot { return boot("/bin/sh", "-c", script) }
 
-// startGuest starts a guest with b. to, if any, takes its standard output.
+// startGuest starts a guest with b that has this machine's files. to, if any, takes its standard output.
 func startGuest(t *testing.T, b *wire.Boot, to io.Writer) *guest {
+	t.Helper()
+	return startAs(t, b, to, asGuest+"=session")
+}
+
+// startAs starts a guest of the kind that env names.
+func startAs(t *testing.T, b *wire.Boot, to io.Writer, env ...string) *guest {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -123,11 +95,11 @@ func startGuest(t *testing.T, b *wire.Boot, to io.Writer) *guest {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), asGuest+"=1", "GORACE=atexit_sleep_ms=0")
+	cmd.Env = append(append(os.Environ(), "GORACE=atexit_sleep_ms=0"), env...)
 	cmd.Stderr = os.Stderr
 	cmd.ExtraFiles = []*os.File{guestEnd}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: syscall.CLONE_NEWPID,
+		Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC | syscall.CLONE_NEWNET,
 		// Unshareflags makes the mounts private, unlike Cloneflags.
 		Unshareflags: syscall.CLONE_NEWNS,
 		Pdeathsig:    syscall.SIGKILL,
@@ -217,9 +189,13 @@ func (g *guest) wait() wire.Exit {
 // runGuest is the whole life of a guest without input.
 func runGuest(t *testing.T, b *wire.Boot) (stdout, stderr string, exit wire.Exit) {
 	t.Helper()
-	g := startGuest(t, b, nil)
+	return finish(startGuest(t, b, nil))
+}
+
+func finish(g *guest) (stdout, stderr string, exit wire.Exit) {
+	g.t.Helper()
 	if err := g.stdin.Copy(strings.NewReader("")); err != nil && err != wire.ErrStdinClosed {
-		t.Error(err)
+		g.t.Error(err)
 	}
 	exit = g.wait()
 	return g.stdout.String(), g.stderr.String(), exit

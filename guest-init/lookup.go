@@ -102,7 +102,7 @@ func as(u user, f func() error) error {
 	result := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the thread ends with this function
-		groups := append([]uint32{u.gid}, u.groups...)
+		groups := u.allGroups()
 		// The raw system call is of the thread alone, as setfsuid is.
 		if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(unsafe.Pointer(&groups[0])), 0); errno != 0 {
 			result <- failf(statusFailed, "set groups of uid %d: %v", u.uid, errno)

@@ -112,7 +112,7 @@ func start(boot *wire.Boot, u user, std *stdio) (pid int, err error) {
 		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: std.terminal != nil},
 	}
 	if !u.isRoot() {
-		attributes.Sys.Credential = &syscall.Credential{Uid: u.uid, Gid: u.gid, Groups: u.groups}
+		attributes.Sys.Credential = &syscall.Credential{Uid: u.uid, Gid: u.gid, Groups: u.allGroups()}
 	}
 	err = withLimits(boot.Rlimits, func() error {
 		pid, err = syscall.ForkExec(file, boot.Args, attributes)

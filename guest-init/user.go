@@ -17,6 +17,9 @@ type user struct {
 
 func (u user) isRoot() bool { return u.uid == 0 && u.gid == 0 && len(u.groups) == 0 }
 
+// allGroups are what the kernel is given. The own group is among them, so that a group that a file denies something cannot be dropped.
+func (u user) allGroups() []uint32 { return append([]uint32{u.gid}, u.groups...) }
+
 // An account is what a line of passwd(5) or group(5) says.
 type account struct {
 	name    string
