@@ -75,12 +75,12 @@ func (u *unpacker) entry(hdr *tar.Header, body io.Reader) error {
 	if hdr.Typeflag == tar.TypeXGlobalHeader || isMeta(hdr.Name) {
 		return nil
 	}
+	if strings.HasPrefix(path.Base(hdr.Name), whiteoutPrefix) {
+		return u.whiteout(path.Clean("/" + hdr.Name)[1:])
+	}
 	name, err := u.index.Resolve(hdr.Name)
 	if err != nil {
 		return corrupt(err)
-	}
-	if file, ok := strings.CutPrefix(path.Base(name), whiteoutPrefix); ok {
-		return u.whiteout(name, file)
 	}
 	r, err := u.record(hdr)
 	if err != nil {
@@ -116,18 +116,21 @@ func isMeta(name string) bool {
 	return false
 }
 
-func (u *unpacker) whiteout(name, file string) error {
-	dir := path.Dir(name)
+// whiteout takes name as it is written, links not followed: a layer that puts a file or a link where a folder was may list the
+// folder's old names as deleted too.
+func (u *unpacker) whiteout(name string) error {
+	dir, base := path.Dir(name), path.Base(name)
+	file := strings.TrimPrefix(base, whiteoutPrefix)
 	var err error
 	switch {
-	case path.Base(name) == whiteoutOpaque:
+	case base == whiteoutOpaque:
 		err = u.index.Opaque(dir)
 	case file == "" || file == "." || file == "..":
 		err = fmt.Errorf("%s: a whiteout of nothing", name)
 	default:
 		err = u.index.Whiteout(path.Join(dir, file))
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, syscall.ENOTDIR) {
 		return corrupt(err)
 	}
 	return nil

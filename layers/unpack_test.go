@@ -65,6 +65,10 @@ func TestTarShapes(t *testing.T) {
 			[]entry{file("d/f", "f"), file(".wh.d", ""), file("d/.wh.f", "")},
 			[]string{"d 40755 opaque", `d/f 100644 "f"`},
 		},
+		"whiteouts in a folder that is none any more": {
+			[]entry{file("d", "f"), file("d/.wh.x", ""), dir("e"), symlink("l", "e"), file("l/.wh.x", ""), file("l/.wh..wh..opq", ""), file("m/.wh.x", ""), symlink("m", "e")},
+			[]string{`d 100644 "f"`, "e 40755", "l 120777 -> e", "m 120777 -> e"},
+		},
 		"aufs's own names": {
 			[]entry{file(".wh..wh.plnk/12.34", ""), file(".wh..wh.aufs", ""), file("f", "")},
 			[]string{`f 100644 ""`},
