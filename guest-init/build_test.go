@@ -12,7 +12,7 @@ import (
 // budget is what guest-init may import itself: net, net/http or crypto would make it half as large again.
 var budget = []string{
 	"bufio", "bytes", "encoding/binary", "encoding/json", "errors", "fmt", "io", "os", "os/signal", "path/filepath", "runtime",
-	"slices", "strconv", "strings", "sync", "syscall", "time", "unicode", "unsafe",
+	"slices", "strconv", "strings", "sync", "syscall", "time", "unicode", "unicode/utf8", "unsafe",
 	"golang.org/x/sys/unix", "github.com/micavm/mica/guest-init/wire",
 }
 

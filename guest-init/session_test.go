@@ -106,6 +106,14 @@ func TestEcho(t *testing.T) {
 	}
 }
 
+func TestBytesThatAreNoText(t *testing.T) {
+	b := boot("printf", "%s", "caf\xe9\n")
+	stdout, _, exit := runGuest(t, b)
+	if stdout != "caf\xe9\n" || exit != (wire.Exit{}) {
+		t.Errorf("output %q, %+v", stdout, exit)
+	}
+}
+
 // TestLargeOutput has a command that ends with its pipe full: nothing of it is lost.
 func TestLargeOutput(t *testing.T) {
 	stdout, _, exit := runGuest(t, shell("head -c 3000000 /dev/zero; exit 3"))

@@ -7,7 +7,7 @@ const (
 	InitPath    = "/.sandbox/init"
 )
 
-// Boot is the first frame's payload, in JSON: all that the guest has to know.
+// Boot is all that the guest has to know.
 type Boot struct {
 	Root    Mount
 	Volumes []Mount // in mount order: parents first
@@ -40,7 +40,7 @@ type Rlimit struct {
 
 // Exit is the last frame from the guest: one of the fields says how the command ended.
 type Exit struct {
-	Code   int    // exit status, when Signal is 0; 126 and 127 as a shell has them when the command could not start
+	Code   int    // exit status, when Signal is 0; 126 and 127 as a shell has them when the command could not start, 125 when what it needs could not be made
 	Signal int    // the signal that ended it
 	Error  string // why the command never ran, one line; "" when it did
 }

@@ -10,7 +10,7 @@
 // One virtio-console port carries all of a run, in this order:
 //
 //	guest → host  Ready                   the port is open
-//	host → guest  BootPart… Boot          a Boot in JSON, split
+//	host → guest  BootPart… Boot          a Boot in JSON, split: see WriteBoot
 //	host → guest  Stdin… Close            within the window; Signal and Winsize at any time
 //	guest → host  Stdout, Stderr, Credit  Close when nobody reads standard input any more
 //	guest → host  Exit                    an Exit in JSON, after all output; file systems are synced

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // MaxBoot is the longest boot message, in bytes of JSON.
@@ -14,9 +15,42 @@ const MaxBoot = 32 << 20
 // maxError is the longest Exit.Error, in bytes: longer ones are cut.
 const maxError = 4 << 10
 
-// WriteBoot sends b in as many frames as it takes.
+// rawBoot is a Boot as it travels: what may be any bytes on Linux goes as bytes, base64 in JSON, which knows text only.
+type rawBoot struct {
+	Boot
+	Args, Env [][]byte // in place of Boot's, as is
+	Dir       []byte
+}
+
+func (r *rawBoot) boot() *Boot {
+	b := r.Boot
+	b.Args, b.Env, b.Dir = toStrings(r.Args), toStrings(r.Env), string(r.Dir)
+	return &b
+}
+
+func toStrings(from [][]byte) (to []string) {
+	for _, b := range from {
+		to = append(to, string(b))
+	}
+	return to
+}
+
+func toBytes(from []string) (to [][]byte) {
+	for _, s := range from {
+		to = append(to, []byte(s))
+	}
+	return to
+}
+
+// WriteBoot sends b in as many frames as it takes. Arguments, variables and the working directory may hold any bytes; the rest
+// is UTF-8.
 func (c *Conn) WriteBoot(b *Boot) error {
-	text, err := json.Marshal(b)
+	for _, v := range b.Volumes {
+		if !utf8.ValidString(v.Path) {
+			return fmt.Errorf("write boot message: volume %q: its path is not UTF-8", v.Path)
+		}
+	}
+	text, err := json.Marshal(rawBoot{*b, toBytes(b.Args), toBytes(b.Env), []byte(b.Dir)})
 	if err != nil {
 		return fmt.Errorf("write boot message: %w", err)
 	}
@@ -51,11 +85,11 @@ func (c *Conn) ReadBoot() (*Boot, error) {
 			break
 		}
 	}
-	b := new(Boot)
-	if err := json.Unmarshal(text, b); err != nil {
+	var r rawBoot
+	if err := json.Unmarshal(text, &r); err != nil {
 		return nil, fmt.Errorf("read boot message: %w: %w", ErrFormat, err)
 	}
-	return b, nil
+	return r.boot(), nil
 }
 
 // WriteExit sends e.

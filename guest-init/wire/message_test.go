@@ -22,7 +22,9 @@ func TestBootMessageComesBack(t *testing.T) {
 	for i := range 10_000 {
 		large.Env = append(large.Env, fmt.Sprintf("VARIABLE_%d=%s", i, strings.Repeat("x", 30)))
 	}
-	for name, boot := range map[string]Boot{"one frame": small, "many frames": large} {
+	raw := small
+	raw.Args, raw.Env, raw.Dir = []string{"caf\xe9", ""}, []string{"A=\xff\n"}, "/\x80"
+	for name, boot := range map[string]Boot{"one frame": small, "many frames": large, "no UTF-8": raw, "empty": {}} {
 		t.Run(name, func(t *testing.T) {
 			var wire bytes.Buffer
 			c := NewConn(stream{&wire, &wire})
@@ -47,6 +49,9 @@ func TestBootMessageLimits(t *testing.T) {
 	c := NewConn(stream{nil, new(bytes.Buffer)})
 	if err := c.WriteBoot(&Boot{Args: []string{strings.Repeat("x", MaxBoot)}}); err == nil {
 		t.Error("a message over the limit was sent")
+	}
+	if err := c.WriteBoot(&Boot{Volumes: []Mount{{Path: "/caf\xe9"}}}); err == nil {
+		t.Error("a path that cannot be sent was")
 	}
 	part := frame(TypeBootPart, MaxPayload, strings.Repeat("x", MaxPayload))
 	for name, input := range map[string][]byte{
