@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -29,6 +30,7 @@ const (
 // frontend is a virtual machine monitor and its guest's driver: what Serve talks to.
 type frontend struct {
 	t       testing.TB
+	fs      *testFS
 	conn    *net.UnixConn
 	memfd   int
 	memory  []byte
@@ -58,7 +60,7 @@ func dial(t testing.TB, fs *testFS, o Options) *frontend {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &frontend{t: t, served: make(chan struct{}), memfd: -1}
+	f := &frontend{t: t, fs: fs, served: make(chan struct{}), memfd: -1}
 	o.Log = f.log
 	ctx, cancel := context.WithCancel(t.Context())
 	f.cancel = cancel
@@ -309,17 +311,20 @@ func newDriver(f *frontend, i int, s setup) *driver {
 	return q
 }
 
-func (q *driver) addresses() []byte {
-	b := pair(uint32(q.index), 0)
+func (q *driver) addresses() []byte { return ringAddressesOf(q.index) }
+
+// ringAddressesOf is the SET_VRING_ADDR of queue i.
+func ringAddressesOf(i int) []byte {
+	b := pair(uint32(i), 0)
 	for _, off := range []int{0, 0xa000, 0x8000, 0} {
-		b = binary.LittleEndian.AppendUint64(b, uint64(userBase+q.start+off))
+		b = append(b, u64Payload(uint64(userBase+i*ringSpace+off))...)
 	}
 	return b
 }
 
 // slot is where the request at head has its bytes: a table, then what it says, then room for the answer.
 func (q *driver) slot(head uint16) int {
-	return dataBase + (q.index*8+int(head)/4%8)*slotSize
+	return dataBase + (q.index*16+int(head)/4%16)*slotSize
 }
 
 func putDescriptor(b []byte, addr uint64, length int, flags, next uint16) {
@@ -340,10 +345,11 @@ func (q *driver) submit(in []byte, outSize int) (head uint16) {
 		flags  uint16
 	}
 	cut := min(len(in), inHeaderSize)
-	pieces := []piece{{256, cut, 0}, {256 + cut, len(in) - cut, 0}}
-	out := slotSize - outSize
-	cut = min(outSize, outHeaderSize)
-	pieces = append(pieces, piece{out, cut, descWrite}, piece{out + cut, outSize - cut, descWrite})
+	out, outCut := slotSize-outSize, min(outSize, outHeaderSize)
+	pieces := [...]piece{
+		{256, cut, 0}, {256 + cut, len(in) - cut, 0},
+		{out, outCut, descWrite}, {out + outCut, outSize - outCut, descWrite},
+	}
 	table, base := q.desc, head
 	if q.indirect {
 		table, base = q.f.memory[slot:], 0
@@ -443,4 +449,21 @@ func status(reply []byte) unix.Errno {
 		return unix.EBADMSG
 	}
 	return unix.Errno(-int32(binary.LittleEndian.Uint32(reply[4:])))
+}
+
+// writeRaw writes bytes as they are, with copies of a descriptor.
+func (f *frontend) writeRaw(b []byte, fds int) {
+	f.t.Helper()
+	var rights []byte
+	if fds > 0 {
+		file, err := f.conn.File()
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		defer file.Close()
+		rights = unix.UnixRights(slices.Repeat([]int{int(file.Fd())}, fds)...)
+	}
+	if len(b) > 0 {
+		f.conn.WriteMsgUnix(b, rights, nil)
+	}
 }

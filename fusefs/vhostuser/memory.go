@@ -46,11 +46,8 @@ type region struct {
 	users   atomic.Int64
 }
 
-// mapRegion maps the region backed by fd, which stays the caller's.
+// mapRegion maps the region backed by fd, which stays the caller's; r was checked.
 func mapRegion(fd int, r regionRange) (*region, error) {
-	if err := r.check(); err != nil {
-		return nil, err
-	}
 	// A mapping beyond the end of the file would kill with SIGBUS at its first use.
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -124,6 +121,9 @@ func (m *memory) release() {
 func (m *memory) with(fd int, r regionRange) (*memory, error) {
 	if len(m.regions) >= maxRegions {
 		return nil, fmt.Errorf("more than %d memory regions", maxRegions)
+	}
+	if err := r.check(); err != nil {
+		return nil, err
 	}
 	for _, o := range m.regions {
 		if o.overlaps(r) {

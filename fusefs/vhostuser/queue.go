@@ -46,14 +46,15 @@ func newQueue(d *device, index int) *queue {
 	return &queue{device: d, index: index, kick: -1, call: -1, errFD: -1}
 }
 
-// poller is the goroutine that waits for kicks. It owns its descriptors.
+// poller is the goroutine that waits for kicks. It waits in the runtime's poller rather than in poll(2), so that the
+// workers it woke can have its processor at once, and a deadline in the past wakes it.
 type poller struct {
-	queue      *queue
-	kick, wake int
-	timeout    int  // milliseconds to wait at most, -1 for ever
-	stopped    bool // guarded by queue.mu
-	exited     bool // guarded by queue.mu: wake is closed
-	done       chan struct{}
+	queue   *queue
+	kick    *os.File      // eventfd
+	every   time.Duration // how long to wait for a kick at most; 0 for ever
+	stopped bool          // guarded by queue.mu
+	stop    chan struct{} // closed when stopped is set
+	done    chan struct{} // closed when the goroutine is gone
 }
 
 // start begins to serve the queue once everything it takes is known.
@@ -66,21 +67,35 @@ func (q *queue) start() error {
 	if err := q.ring.place(q.device.memory, q.addresses); err != nil {
 		return fmt.Errorf("queue %d: %w", q.index, err)
 	}
-	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	p, err := q.newPoller()
 	if err != nil {
-		return fmt.Errorf("queue %d: create eventfd: %w", q.index, err)
+		return fmt.Errorf("queue %d: %w", q.index, err)
 	}
 	q.ring.eventIdx = q.device.features&(1<<featureEventIdx) != 0
-	p := &poller{queue: q, kick: q.kick, wake: wake, timeout: -1, done: make(chan struct{})}
-	if q.kickless {
-		p.timeout = 1
-	}
-	q.kick, q.kickless = -1, false
 	q.broken = nil
 	q.memory = q.device.memory.hold()
 	q.poller = p
 	go p.run()
 	return nil
+}
+
+// newPoller makes a poller of the kick descriptor, which it then owns.
+func (q *queue) newPoller() (*poller, error) {
+	p := &poller{queue: q, stop: make(chan struct{}), done: make(chan struct{})}
+	if q.kickless {
+		p.every = time.Millisecond
+		var err error
+		if q.kick, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+			return nil, fmt.Errorf("create eventfd: %w", err)
+		}
+	}
+	p.kick = os.NewFile(uintptr(q.kick), "kick")
+	q.kick, q.kickless = -1, false
+	if err := p.kick.SetReadDeadline(time.Time{}); err != nil {
+		p.kick.Close()
+		return nil, fmt.Errorf("kick descriptor is no eventfd: %w", err)
+	}
+	return p, nil
 }
 
 // move puts a running queue onto another memory or other addresses.
@@ -126,14 +141,9 @@ func panicError(p any) error {
 
 func (p *poller) run() {
 	defer close(p.done)
-	defer p.exit()
+	defer p.kick.Close()
 	debug.SetPanicOnFault(true)
 	var b scratch
-	events := make([]unix.PollFd, 1, 2)
-	events[0] = unix.PollFd{Fd: int32(p.wake), Events: unix.POLLIN}
-	if p.kick >= 0 {
-		events = append(events, unix.PollFd{Fd: int32(p.kick), Events: unix.POLLIN})
-	}
 	p.queue.begin()
 	for {
 		r, more := p.queue.next(p)
@@ -142,40 +152,34 @@ func (p *poller) run() {
 		}
 		if r != nil {
 			p.queue.device.dispatch(r, &b)
-			continue
-		}
-		if err := p.wait(events); err != nil {
+		} else if err := p.wait(); err != nil {
 			p.queue.mu.Lock()
 			p.queue.fail(err)
 			p.queue.mu.Unlock()
-			events = events[:1] // only the end of the queue can still come
+			<-p.stop
 		}
 	}
-}
-
-func (p *poller) exit() {
-	p.queue.mu.Lock()
-	defer p.queue.mu.Unlock()
-	p.exited = true
-	unix.Close(p.wake)
-	closeFD(&p.kick)
 }
 
 // wait sleeps until there is a kick or something else to see to.
-func (p *poller) wait(events []unix.PollFd) error {
-	n, err := unix.Poll(events, p.timeout)
-	if err != nil && err != unix.EINTR {
-		return fmt.Errorf("poll: %w", err)
+func (p *poller) wait() error {
+	if p.every > 0 {
+		p.kick.SetReadDeadline(time.Now().Add(p.every))
+		p.queue.mu.Lock()
+		if p.stopped { // its deadline was overwritten
+			p.kick.SetReadDeadline(time.Unix(1, 0))
+		}
+		p.queue.mu.Unlock()
 	}
 	var value [8]byte
-	for i := 0; n > 0 && i < len(events); i++ {
-		if events[i].Revents&unix.POLLIN != 0 {
-			if n, err := unix.Read(int(events[i].Fd), value[:]); n != len(value) && err != unix.EAGAIN && err != unix.EINTR {
-				return errors.New("kick descriptor is no eventfd")
-			}
-		} else if events[i].Revents != 0 {
-			return errors.New("kick descriptor is closed at its other end")
-		}
+	_, err := p.kick.Read(value[:])
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		p.queue.mu.Lock()
+		defer p.queue.mu.Unlock()
+		err = p.kick.SetReadDeadline(time.Time{}) // what woke this is looked at next
+	}
+	if err != nil {
+		return fmt.Errorf("read kick: %w", err)
 	}
 	return nil
 }
@@ -296,8 +300,8 @@ func (q *queue) drop(r *request) {
 
 // wakeUp makes the poller look at the queue's state again. It is called with q.mu held.
 func (q *queue) wakeUp() {
-	if q.poller != nil && !q.poller.exited {
-		signal(q.poller.wake)
+	if q.poller != nil {
+		q.poller.kick.SetReadDeadline(time.Unix(1, 0))
 	}
 }
 
@@ -312,8 +316,9 @@ func (q *queue) enable(on bool) {
 func (q *queue) halt() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.poller != nil {
+	if q.poller != nil && !q.poller.stopped {
 		q.poller.stopped = true
+		close(q.poller.stop)
 		q.wakeUp()
 	}
 }
