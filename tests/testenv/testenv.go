@@ -112,3 +112,18 @@ func exists(t testing.TB, path string) string {
 	}
 	return path
 }
+
+// Dir is a folder for mounts and big trees, on a filesystem with xattrs, which /tmp may not be. It is removed after the test.
+func Dir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/var/tmp", "mica-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}

@@ -16,14 +16,14 @@ func TestDiff(t *testing.T) {
 		change func(t *testing.T, dir string) error
 		want   []string
 	}{
-		"nothing":  {func(*testing.T, string) error { return nil }, nil},
+		"nothing": {func(*testing.T, string) error { return nil }, nil},
 		"contents": {write("plain", "x"), []string{
 			`"plain": size: want 0, got 1`,
 			`"plain": contents: want e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855, got 2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881`,
 		}},
-		"missing":  {func(t *testing.T, dir string) error { return os.Remove(filepath.Join(dir, "link")) }, []string{`"link" is missing`}},
-		"new":      {write("folder/new", ""), []string{`"folder/new" should not be there`}},
-		"skipped":  {write("skipped", ""), nil},
+		"missing": {func(t *testing.T, dir string) error { return os.Remove(filepath.Join(dir, "link")) }, []string{`"link" is missing`}},
+		"new":     {write("folder/new", ""), []string{`"folder/new" should not be there`}},
+		"skipped": {write("skipped", ""), nil},
 		"xattr": {func(t *testing.T, dir string) error {
 			return unix.Setxattr(filepath.Join(dir, "plain"), "user.a", []byte("b"), 0)
 		}, []string{`"plain": xattrs: want map[], got map["user.a":"b"]`}},
