@@ -171,3 +171,15 @@ func socketPath(dir, name string) (string, error) {
 	}
 	return path, nil
 }
+
+// dataDir is mica's folder for images, layers and kernels.
+func dataDir() (string, error) {
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "mica"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("find data folder: %w", err)
+	}
+	return filepath.Join(home, ".local", "share", "mica"), nil
+}

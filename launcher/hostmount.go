@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -135,4 +136,36 @@ func unmount(path string) error {
 		return fmt.Errorf("unmount %s: %s: %w", path, strings.TrimSpace(string(said)), err)
 	}
 	return nil
+}
+
+// mountPoint is dir as an absolute path without links, checked to be a folder.
+func mountPoint(dir string) (string, error) {
+	abs, err := filepath.Abs(dir)
+	if err == nil {
+		abs, err = filepath.EvalSymlinks(abs)
+	}
+	if err != nil {
+		return "", fmt.Errorf("mount point %s: %w: make the folder first", dir, err)
+	}
+	if info, err := os.Stat(abs); err != nil || !info.IsDir() {
+		return "", fmt.Errorf("mount point %s is not a folder: name one that is", dir)
+	}
+	return abs, nil
+}
+
+// mayAllowOther says whether others than the user may be let into a mount: root always may, an ordinary user where /etc/fuse.conf says so.
+func mayAllowOther() bool {
+	if os.Geteuid() == 0 {
+		return true
+	}
+	text, err := os.ReadFile("/etc/fuse.conf")
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(text)) {
+		if strings.TrimSpace(line) == "user_allow_other" {
+			return true
+		}
+	}
+	return false
 }

@@ -21,7 +21,12 @@ type order struct {
 	Unmount string   `json:"unmount,omitempty"` // a FUSE mount of the supervisor's
 	Forget  string   `json:"forget,omitempty"`  // the path of an earlier Unmount that is not needed any more
 	Kill    *process `json:"kill,omitempty"`
+
+	Terminal *unix.Termios `json:"terminal,omitempty"` // what the user's terminal was like before raw mode
 }
+
+// janitorTerminal is the janitor's descriptor of the terminal.
+const janitorTerminal = 3
 
 // A janitor is the child that outlives the supervisor and cleans up: there is no other way in which a run's folders are removed.
 type janitor struct {
@@ -31,8 +36,8 @@ type janitor struct {
 	orders *os.File
 }
 
-// startJanitor starts the janitor of this process. Its warnings go to this process's standard error.
-func startJanitor() (*janitor, error) {
+// startJanitor starts the janitor of this process. Its warnings go to warnings; terminal, when not nil, is what it may be told to restore.
+func startJanitor(warnings, terminal *os.File) (*janitor, error) {
 	read, write, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("start janitor: %w", err)
@@ -40,7 +45,10 @@ func startJanitor() (*janitor, error) {
 	defer read.Close()
 	cmd := exec.Command(selfPath, wordJanitor)
 	cmd.Args[0] = selfName
-	cmd.Stdin, cmd.Stderr = read, os.Stderr
+	cmd.Stdin, cmd.Stderr = read, warnings
+	if terminal != nil {
+		cmd.ExtraFiles = []*os.File{terminal}
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		write.Close()
@@ -102,6 +110,9 @@ func cleanUp(orders []order, supervisor process) error {
 	mounted := map[string]bool{}
 	for _, o := range orders {
 		switch {
+		case o.Terminal != nil:
+			// Not an error: the terminal may have gone with the supervisor.
+			_ = unix.IoctlSetTermios(janitorTerminal, unix.TCSETS, o.Terminal)
 		case o.Kill != nil:
 			errs = append(errs, killAndWait(*o.Kill))
 		case o.Unmount != "":

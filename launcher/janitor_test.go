@@ -15,7 +15,7 @@ import (
 func doomedSupervisor() {
 	err := func() error {
 		dir := os.Args[2]
-		j, err := startJanitor()
+		j, err := startJanitor(os.Stderr, nil)
 		if err != nil {
 			return err
 		}

@@ -11,6 +11,8 @@ var testCommands = map[string]func(){
 	wordJanitor:         MainJanitor,
 	wordStage:           MainPrivateMount,
 	"doomed-supervisor": doomedSupervisor,
+	wordFakeGuest:       fakeGuest,
+	wordKilledRun:       killedRun,
 }
 
 func TestMain(m *testing.M) {
@@ -19,6 +21,10 @@ func TestMain(m *testing.M) {
 			command()
 			return
 		}
+	}
+	// The race detector would have each of the many processes wait for a second at its end.
+	if err := os.Setenv("GORACE", "atexit_sleep_ms=0"); err != nil {
+		panic(err)
 	}
 	os.Exit(m.Run())
 }

@@ -1,5 +1,13 @@
 package launcher
 
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+
+	"github.com/micavm/mica/launcher/krun"
+)
+
 // The hidden commands: mica executes itself for what has to be a process of its own.
 const (
 	wordJanitor  = "__janitor"
@@ -9,3 +17,14 @@ const (
 	selfName = "mica"
 	selfPath = "/proc/self/exe" // this very program, even when its file was replaced
 )
+
+// MainVMM is the body of the hidden command __krun: it reads a krun.Config from standard input and enters libkrun, which ends the process.
+func MainVMM() {
+	var c krun.Config
+	err := json.NewDecoder(os.Stdin).Decode(&c)
+	if err == nil {
+		err = krun.Enter(c)
+	}
+	fmt.Fprintf(os.Stderr, "mica: enter libkrun: %v\n", err)
+	os.Exit(int(StatusFailed))
+}

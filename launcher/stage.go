@@ -69,6 +69,9 @@ func (n *nursery) startStage(command vmm.Command, mounts []fuseMount, rules land
 		return nil, fmt.Errorf("start %s: %w", command.Path, err)
 	}
 	s := &stage{child: c, conn: conn}
+	if command.Env == nil {
+		command.Env = os.Environ()
+	}
 	text, err := json.Marshal(stageOrder{Mounts: mounts, Rules: rules, Path: command.Path, Args: command.Args, Env: command.Env})
 	if err == nil {
 		_, err = conn.Write(text)

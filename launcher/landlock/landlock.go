@@ -13,7 +13,7 @@ import (
 )
 
 // ErrUnsupported says that the kernel has no Landlock, or that it is off.
-var ErrUnsupported = errors.New("the kernel has no Landlock: build it with CONFIG_SECURITY_LANDLOCK and name landlock in the lsm= boot parameter")
+var ErrUnsupported = errors.New("the kernel has no Landlock that does, as Linux has from 5.19: build it with CONFIG_SECURITY_LANDLOCK and name landlock in the lsm= boot parameter")
 
 // Rules are what stays reachable: everything beneath each path. A path that does not exist is left out.
 type Rules struct {
@@ -39,10 +39,10 @@ var handledRights = []uint64{
 // scopesSince is the first version that keeps signals and abstract sockets within the domain.
 const scopesSince = 6
 
-// Version gives the kernel's Landlock version, from 1; ErrUnsupported when there is none.
+// Version gives the kernel's Landlock version. ErrUnsupported is for none, and for version 1 too: under it nothing can be renamed from one folder to another.
 func Version() (int, error) {
 	v, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
-	if errno != 0 || v < 1 {
+	if errno != 0 || v < 2 {
 		return 0, ErrUnsupported
 	}
 	return int(v), nil
