@@ -9,7 +9,9 @@ mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 # in as many passes as the modules' dependencies take
 for pass in 1 2 3 4; do
-	for module in /modules/*.ko; do insmod "$module" 2>/dev/null || true; done
+	for module in /modules/*.ko; do
+		if insmod "$module" 2>/dev/null; then rm "$module"; fi
+	done
 done
 mount -t virtiofs hostroot /root
 mkdir -p /dev/shm /dev/pts

@@ -161,7 +161,7 @@ func (h *host) startMachine(ctx context.Context) (*exec.Cmd, [3]*os.File, error)
 		"-smp", "1",
 		"-m", memory, "-object", "memory-backend-memfd,id=mem,share=on,size=" + memory, "-numa", "node,memdev=mem",
 		"-nodefaults", "-nographic", "-no-reboot", "-serial", "file:" + filepath.Join(h.dir, "console"),
-		"-kernel", filepath.Join(h.amdv, "vmlinuz"), "-initrd", filepath.Join(h.dir, "initrd"),
+		"-kernel", filepath.Join(h.amdv, "vmlinux"), "-initrd", filepath.Join(h.dir, "initrd"),
 		"-append", "console=ttyS0 panic=-1 quiet mitigations=off lsm=lockdown,capability,landlock,yama amdvhost.script=" + filepath.Join(h.dir, "script"),
 		"-chardev", "socket,id=fs,path=" + filepath.Join(h.dir, "fs.sock"), "-device", "vhost-user-fs-pci,chardev=fs,tag=hostroot",
 		"-device", "virtio-serial-pci",
