@@ -27,6 +27,7 @@ type Plan struct {
 	User     string   `json:"user,omitempty"`
 	Hostname string   `json:"hostname"`
 
+	Reset bool `json:"-"` // begin with an empty upper
 	Quiet bool `json:"-"`
 	Debug bool `json:"-"`
 }
