@@ -7,7 +7,7 @@ apt_suite() {
 	local suite=$1 root=$cache/suites/$1
 	shift
 	local apt=(apt-get -qq -oDir::Etc::sourcelist=/dev/null "-oDir::Etc::sourceparts=$root/etc" "-oDir::State::Lists=$root/lists"
-		"-oDir::Cache=$root/cache" -oAPT::Sandbox::User=root -oAcquire::Languages=none -oAcquire::Retries=3)
+		"-oDir::Cache=$root/cache" -oAPT::Sandbox::User=root -oAcquire::Languages=none -oAcquire::IndexTargets::deb::DEP-11::DefaultEnabled=false -oAcquire::Retries=3)
 	mkdir -p "$root"/{etc,lists/partial,cache/archives/partial}
 	if [ -z "$(find "$root/lists" -maxdepth 1 -name '*Release' -mtime -1)" ]; then
 		step "reading the package lists of $suite"
