@@ -2,6 +2,7 @@ package vhostuser
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log"
 	"sync/atomic"
@@ -51,6 +52,7 @@ const (
 	opRename2       = 45
 	opLseek         = 46
 	opCopyFileRange = 47
+	opSyncfs        = 50
 	opTmpfile       = 51
 )
 
@@ -167,17 +169,18 @@ type session struct {
 	fs      fuse.RawFileSystem
 	options *fuse.MountOptions
 	limit   int // bytes a request or a reply may have
+	sync    func() error
 	server  atomic.Pointer[fuse.ProtocolServer]
 }
 
-func newSession(fs fuse.RawFileSystem, mount *fuse.MountOptions, logf func(string, ...any)) *session {
+func newSession(fs fuse.RawFileSystem, o Options) *session {
 	options := fuse.MountOptions{}
-	if mount != nil {
-		options = *mount
+	if o.Mount != nil {
+		options = *o.Mount
 	}
-	options.Logger = log.New(logWriter(logf), "", 0)
+	options.Logger = log.New(logWriter(o.Log), "", 0)
 	options.DisabledCapabilities |= fuse.CAP_PASSTHROUGH // backing files need a /dev/fuse
-	s := &session{fs: fs, options: &options}
+	s := &session{fs: fs, options: &options, sync: o.Sync}
 	// Linux asks for 32 pages where MaxWrite is less; the rest is room for headers and names.
 	s.limit = max(options.MaxWrite, 128<<10) + 16<<10
 	s.server.Store(fuse.NewProtocolServer(fs, s.options))
@@ -194,6 +197,8 @@ func (s *session) answer(r *request, b *scratch) int {
 		return s.refuse(r, b, syscall.EIO)
 	case int(op) < len(fixedSize) && r.inSize < int(fixedSize[op]):
 		return s.refuse(r, b, syscall.EIO)
+	case op == opSyncfs && s.sync != nil: // go-fuse does not know it
+		return s.finish(r, b, s.sync())
 	}
 	server := r.server
 	if op == opInit {
@@ -236,7 +241,16 @@ func (s *session) input(r *request, b *scratch) [][]byte {
 	return b.inIov
 }
 
-// refuse writes an error reply, where there is room for one: a guest that asked and hears nothing waits for ever.
+// finish writes a reply that is nothing but a header.
+func (s *session) finish(r *request, b *scratch, err error) int {
+	var errno syscall.Errno
+	if err != nil && !errors.As(err, &errno) {
+		errno = syscall.EIO
+	}
+	return s.refuse(r, b, errno)
+}
+
+// refuse writes an error reply (or, with 0, a good one of no more than its header), where there is room for one: a guest that asked and hears nothing waits for ever.
 func (s *session) refuse(r *request, b *scratch, errno syscall.Errno) int {
 	if r.outSize < outHeaderSize {
 		return 0

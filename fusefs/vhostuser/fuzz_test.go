@@ -81,3 +81,48 @@ func FuzzProtocol(f *testing.F) {
 		}
 	})
 }
+
+// FuzzWalk takes chains out of a guest's memory that is all the fuzzer's, rings included, and has them answered. There
+// are no goroutines in it, so it gets further than FuzzRing.
+func FuzzWalk(f *testing.F) {
+	const size = 1 << 16
+	fs := newTestFS(f)
+	s := newSession(fs, Options{Log: func(string, ...any) {}})
+	guest := make([]byte, size)
+	m := newMemory([]*region{
+		{regionRange: regionRange{guest: 0, size: size / 2, user: userBase}, data: guest[: size/2 : size/2]},
+		{regionRange: regionRange{guest: size / 2, size: size / 2, user: 0}, data: guest[size/2:]},
+	})
+	f.Fuzz(func(t *testing.T, content []byte, eventIdx bool) {
+		clear(guest)
+		copy(guest, content)
+		r := ring{size: 16, eventIdx: eventIdx}
+		if err := r.place(m, ringAddresses{desc: userBase, avail: userBase + 256, used: userBase + 512}); err != nil {
+			t.Fatal(err)
+		}
+		r.start()
+		var b scratch
+		for range 100 { // an answer can fall on the rings, and make more available
+			n, err := r.pending()
+			if n == 0 || err != nil {
+				return
+			}
+			head, err := r.take()
+			if err != nil {
+				return
+			}
+			q := request{server: s.server.Load()}
+			if err := q.walk(&r, m, head); err != nil {
+				return
+			}
+			q.load()
+			if op := q.opcode(); op != opSetlkw { // it would wait
+				if written := s.answer(&q, &b); written > q.outSize {
+					t.Fatalf("%d bytes written into %d", written, q.outSize)
+				}
+			}
+			r.put(head, 0)
+			r.wantsCall()
+		}
+	})
+}

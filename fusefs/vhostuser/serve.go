@@ -29,6 +29,9 @@ type Options struct {
 	// Tag is the name the guest mounts, up to 36 bytes, for front ends that ask for the configuration space. QEMU's
 	// device has a tag property instead, and warns about a back end that offers one: leave it empty there.
 	Tag string
+	// Sync makes the filesystem's writes durable when the guest asks for it with sync(2) or syncfs(2). With nil the
+	// guest is told that there is no such thing, and has only fsync(2).
+	Sync func() error
 	// Log gets what went wrong without ending the connection, without a final newline; nil drops it. A
 	// connection logs 100 lines at most. It is called from several goroutines.
 	Log func(format string, args ...any)
@@ -68,7 +71,7 @@ func Serve(ctx context.Context, l *net.UnixListener, fs fuse.RawFileSystem, o Op
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 
-	d := newDevice(newSession(fs, o.Mount, o.Log), o)
+	d := newDevice(newSession(fs, o), o)
 	err = d.converse(conn)
 	if ctx.Err() != nil {
 		err = ctx.Err()

@@ -158,6 +158,19 @@ func TestLocksHoldUpNoWorker(t *testing.T) {
 	}
 }
 
+func TestSync(t *testing.T) {
+	for want, sync := range map[unix.Errno]func() error{
+		0:           func() error { return nil },
+		unix.ENOSPC: func() error { return unix.ENOSPC },
+		unix.ENOSYS: nil,
+	} {
+		f := boot(t, newTestFS(t), Options{Sync: sync}, plain)
+		if reply := f.queues[1].roundTrip(f.message(opSyncfs, 1, make([]byte, 8)), outHeaderSize); status(reply) != want {
+			t.Errorf("SYNCFS: %v, not %v", status(reply), want)
+		}
+	}
+}
+
 func TestErrorReplies(t *testing.T) {
 	f := boot(t, newTestFS(t), Options{}, plain)
 	q := f.queues[1]
