@@ -111,7 +111,7 @@ func publish(path string, write func(io.Writer) error) error {
 		return err
 	}
 	defer os.Remove(temporary.Name())
-	err = errors.Join(write(temporary), temporary.Sync(), temporary.Close())
+	err = errors.Join(write(temporary), temporary.Chmod(0o644), temporary.Sync(), temporary.Close())
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}

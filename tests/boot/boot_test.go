@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/micavm/mica/guest-init/wire"
 	"github.com/micavm/mica/initramfs"
 	"github.com/micavm/mica/launcher/kernel"
 	"github.com/micavm/mica/launcher/krun"
@@ -47,7 +49,13 @@ func TestQEMU(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("accelerator %s (%v)", monitor.Accelerator, monitor.Why)
-	checkEcho(t, monitor)
+	t.Run("initramfs", func(t *testing.T) {
+		checkEcho(t, monitor, vmm.Machine{Kernel: findKernel(t, true), Initrd: initrd(t)})
+	})
+	t.Run("root on virtiofs", func(t *testing.T) {
+		root := vmm.Share{Tag: wire.TagRoot, Socket: virtiofsd(t, rootFolder(t))}
+		checkEcho(t, monitor, vmm.Machine{Kernel: findKernel(t, false), Shares: []vmm.Share{root}})
+	})
 }
 
 func TestKrun(t *testing.T) {
@@ -58,26 +66,47 @@ func TestKrun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	checkEcho(t, monitor)
+	t.Run("initramfs", func(t *testing.T) {
+		checkEcho(t, monitor, vmm.Machine{Kernel: findKernel(t, true), Initrd: initrd(t)})
+	})
+	t.Run("root on virtiofs", func(t *testing.T) {
+		root := vmm.Share{Tag: wire.TagRoot, Folder: rootFolder(t)}
+		checkEcho(t, monitor, vmm.Machine{Kernel: findKernel(t, false), Shares: []vmm.Share{root}})
+	})
 }
 
-// checkEcho boots echoinit: a line comes on the control port, another goes there and back, the console has a third, and
-// the monitor ends with status 0.
-func checkEcho(t *testing.T, monitor vmm.VMM) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	image, err := kernel.Find(ctx, kernel.Search{DataDir: t.TempDir(), CacheDir: t.TempDir()})
+// findKernel gives one of the two kernels that set-up leaves.
+func findKernel(t *testing.T, initramfs bool) string {
+	t.Helper()
+	variable := "MICA_KERNEL"
+	if !initramfs {
+		variable = "MICA_KERNEL_NOINITRD"
+	}
+	path := os.Getenv(variable)
+	if path == "" {
+		t.Fatalf(`%s is not set: run tests/setup.sh, then eval "$(tests/setup.sh env)"`, variable)
+	}
+	found, err := kernel.Find(t.Context(), kernel.Search{Flag: path})
 	if err != nil {
 		t.Fatal(err)
 	}
+	if found.Initramfs != initramfs {
+		t.Fatalf("kernel %s: initramfs support %v, want %v", path, found.Initramfs, initramfs)
+	}
+	return path
+}
+
+// checkEcho boots echoinit in m: a line comes on the control port, another goes there and back, the console has a third, and
+// the monitor ends with status 0.
+func checkEcho(t *testing.T, monitor vmm.VMM, m vmm.Machine) {
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
 	control, controlOfGuest := socketPair(t)
 	console, consoleOfGuest := socketPair(t)
+	m.Name, m.CPUs, m.MemoryMiB, m.Cmdline = "echo", 1, 256, "quiet"
+	m.Control, m.Console = controlOfGuest, consoleOfGuest
 	var words bytes.Buffer
-	child := command(ctx, t, monitor, vmm.Machine{
-		Name: "echo", CPUs: 1, MemoryMiB: 256,
-		Kernel: image.Path, Initrd: initrd(t), Cmdline: "quiet",
-		Control: controlOfGuest, Console: consoleOfGuest,
-	})
+	child := command(ctx, t, monitor, m)
 	child.Stderr = &words
 	start := time.Now()
 	if err := child.Start(); err != nil {
@@ -107,11 +136,12 @@ func checkEcho(t *testing.T, monitor vmm.VMM) {
 		t.Errorf("%s: %v", monitor.Name(), err)
 	}
 	t.Logf("ended after %v", time.Since(start))
-	if text := <-consoleText; !strings.Contains(text, "echoinit: console=hvc0 panic=-1") || !strings.Contains(text, " quiet") {
-		t.Errorf("console: %q, want the line of echoinit", text)
+	text := <-consoleText
+	if !strings.Contains(text, "echoinit: console=hvc0 panic=-1") || !strings.Contains(text, " quiet") {
+		t.Errorf("the console lacks the line of echoinit")
 	}
 	if t.Failed() {
-		t.Logf("the monitor's own words:\n%s", &words)
+		t.Logf("console:\n%s\nthe monitor's own words:\n%s", text, &words)
 	}
 }
 
@@ -144,13 +174,18 @@ func socketPair(t *testing.T) (ours, theirs *os.File) {
 //go:embed echoinit.sh
 var echoinit []byte
 
-// initrd is an archive of echoinit as /init, and the console that PID 1 has as its standard output.
-func initrd(t *testing.T) string {
+func busybox(t *testing.T) []byte {
 	t.Helper()
-	busybox, err := os.ReadFile(filepath.Join(os.Getenv("MICA_TEST_CACHE"), "amdv", "busybox"))
+	program, err := os.ReadFile(filepath.Join(os.Getenv("MICA_TEST_CACHE"), "amdv", "busybox"))
 	if err != nil {
 		t.Fatalf("%v: run tests/setup.sh", err)
 	}
+	return program
+}
+
+// initrd is an archive of echoinit as /init, and the console that PID 1 has as its standard output.
+func initrd(t *testing.T) string {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "initrd")
 	file, err := os.Create(path)
 	if err != nil {
@@ -158,7 +193,7 @@ func initrd(t *testing.T) string {
 	}
 	defer file.Close()
 	if err := initramfs.Write(file, []initramfs.File{
-		{Path: "busybox", Mode: 0o755, Data: busybox},
+		{Path: "busybox", Mode: 0o755, Data: busybox(t)},
 		{Path: "dev", Mode: fs.ModeDir | 0o755},
 		{Path: "dev/console", Mode: fs.ModeDevice | fs.ModeCharDevice | 0o600, Major: 5, Minor: 1},
 		{Path: "init", Mode: 0o755, Data: echoinit},
@@ -168,4 +203,54 @@ func initrd(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// rootFolder has the same files, with echoinit where a kernel without an initramfs looks for it.
+func rootFolder(t *testing.T) string {
+	t.Helper()
+	root := t.TempDir()
+	for _, folder := range []string{".sandbox", "dev", "proc", "sys"} {
+		if err := os.Mkdir(filepath.Join(root, folder), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, contents := range map[string][]byte{"busybox": busybox(t), wire.InitPath: echoinit} {
+		if err := os.WriteFile(filepath.Join(root, path), contents, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.Mknod(filepath.Join(root, "dev/console"), unix.S_IFCHR|0o600, int(unix.Mkdev(5, 1))); err != nil {
+		t.Fatalf("make dev/console, which takes root: %v", err)
+	}
+	return root
+}
+
+// virtiofsd serves folder, for one machine, on the socket that it returns.
+func virtiofsd(t *testing.T, folder string) string {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), "fs.sock")
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener.SetUnlinkOnClose(false)
+	defer listener.Close()
+	inherited, err := listener.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inherited.Close()
+	var words bytes.Buffer
+	daemon := exec.CommandContext(t.Context(), "/usr/lib/qemu/virtiofsd", "--fd=3", "-o", "source="+folder, "-o", "cache=auto")
+	daemon.ExtraFiles = []*os.File{inherited}
+	daemon.Stderr = &words
+	if err := daemon.Start(); err != nil {
+		t.Fatalf("%v: run tests/setup.sh", err)
+	}
+	t.Cleanup(func() {
+		if daemon.Wait(); t.Failed() {
+			t.Logf("virtiofsd's own words:\n%s", &words)
+		}
+	})
+	return socket
 }
