@@ -97,7 +97,7 @@ func (u *unpacker) entry(hdr *tar.Header, body io.Reader) error {
 	if r.Hardlink != "" {
 		r.Mode = target.Mode
 	}
-	if err := u.extract(name, r, old, body); err != nil {
+	if err := u.extract(extraction{name: name, record: r, replaces: old != nil, sparse: isSparse(hdr)}, body); err != nil {
 		if errors.Is(err, io.ErrUnexpectedEOF) {
 			return corrupt(err)
 		}
@@ -160,6 +160,9 @@ func (u *unpacker) record(hdr *tar.Header) (index.Record, error) {
 	switch kind {
 	case syscall.S_IFREG:
 		r.Size = uint64(hdr.Size)
+		if hdr.Size > maxSparse && isSparse(hdr) {
+			return index.Record{}, fmt.Errorf("a sparse file of %d bytes, and at most %d are taken", hdr.Size, int64(maxSparse))
+		}
 	case syscall.S_IFLNK:
 		r.Target, r.Mode = hdr.Linkname, kind|0o777 // Linux knows no other mode of a link
 	case syscall.S_IFCHR, syscall.S_IFBLK:
@@ -202,20 +205,36 @@ func xattrs(hdr *tar.Header) map[string]string {
 // epoch is the time of every file on the host: theirs is in the index.
 var epoch = time.Unix(0, 0)
 
-// extract makes the disk agree with the index about name, which was old until now; nil for nothing.
-func (u *unpacker) extract(name string, r index.Record, old *index.Record, body io.Reader) error {
-	hdr := &tar.Header{Name: name, ModTime: epoch, AccessTime: epoch}
+// An extraction is what the disk must agree with the index about.
+type extraction struct {
+	name     string
+	record   index.Record
+	replaces bool // something was there under this name
+	sparse   bool
+}
+
+func (u *unpacker) extract(e extraction, body io.Reader) error {
+	r := e.record
+	hdr := &tar.Header{Name: e.name, ModTime: epoch, AccessTime: epoch}
 	switch kind := r.Mode & syscall.S_IFMT; {
 	case r.Hardlink != "" && kind == syscall.S_IFREG:
 		hdr.Typeflag, hdr.Linkname = tar.TypeLink, r.Hardlink
 	case kind == syscall.S_IFREG:
 		hdr.Typeflag, hdr.Size, hdr.Mode = tar.TypeReg, int64(r.Size), int64(r.Mode&0o755|0o600)
-	case kind == syscall.S_IFDIR && name != ".":
+	case kind == syscall.S_IFDIR && e.name != ".":
 		hdr.Typeflag, hdr.Mode = tar.TypeDir, int64(r.Mode&0o755|0o700)
-	case kind == syscall.S_IFDIR || old == nil:
+	case kind == syscall.S_IFDIR || !e.replaces:
 		return nil
 	default:
-		return os.RemoveAll(filepath.Join(u.root, name))
+		return os.RemoveAll(filepath.Join(u.root, e.name))
 	}
-	return u.extractor.UnpackEntry(u.root, hdr, body)
+	if hdr.Typeflag != tar.TypeReg || !e.sparse {
+		return u.extractor.UnpackEntry(u.root, hdr, body)
+	}
+	size := hdr.Size
+	hdr.Size = 0
+	if err := u.extractor.UnpackEntry(u.root, hdr, strings.NewReader("")); err != nil {
+		return err
+	}
+	return writeSparse(filepath.Join(u.root, e.name), size, body)
 }

@@ -5,9 +5,11 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -151,6 +153,38 @@ func TestMetadata(t *testing.T) {
 	must(t, err)
 	if want := []index.Xattr{{Name: "security.capability", Value: []byte("\x01\x00\x02")}, {Name: "trusted.overlay.opaque", Value: []byte("y")}, {Name: "user.x", Value: []byte{}}}; !reflect.DeepEqual(xattrs, want) {
 		t.Errorf("extended attributes %q, want %q", xattrs, want)
+	}
+}
+
+func TestSparseFiles(t *testing.T) {
+	if _, err := exec.LookPath("tar"); err != nil {
+		t.Fatal("no tar: run tests/setup.sh")
+	}
+	for _, format := range []string{"gnu", "pax"} {
+		t.Run(format, func(t *testing.T) {
+			from := t.TempDir()
+			f, err := os.Create(filepath.Join(from, "f"))
+			must(t, err)
+			_, err = f.WriteAt([]byte("end"), 64<<20)
+			must(t, err)
+			must(t, f.Close())
+			data, err := exec.Command("tar", "-C", from, "--format="+format, "-Scf", "-", "f").Output()
+			must(t, err)
+			l, err := pullTar(t, data)
+			must(t, err)
+			got, err := os.Open(filepath.Join(l.Dir, "f"))
+			must(t, err)
+			defer got.Close()
+			info, err := got.Stat()
+			must(t, err)
+			if blocks := info.Sys().(*syscall.Stat_t).Blocks; info.Size() != 64<<20+3 || blocks > 2048 {
+				t.Errorf("%d bytes in %d blocks", info.Size(), blocks)
+			}
+			end := make([]byte, 3)
+			if _, err := got.ReadAt(end, 64<<20); err != nil || string(end) != "end" {
+				t.Errorf("ends with %q, %v", end, err)
+			}
+		})
 	}
 }
 

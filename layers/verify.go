@@ -44,7 +44,8 @@ func readVerified(ctx context.Context, blob Blob, p Progress, read func(*verifie
 		return firstOf(ctx, raw.check(blob), corrupt(err))
 	}
 	plain := newHashed(tar)
-	v := &verified{Reader: plain}
+	pieces := readAhead(plain)
+	v := &verified{Reader: pieces}
 	err = read(v)
 	if err == nil {
 		_, err = io.Copy(io.Discard, v) // what a tar has after its end counts for its digest
@@ -52,7 +53,8 @@ func readVerified(ctx context.Context, blob Blob, p Progress, read func(*verifie
 	if v.err != nil {
 		err = corrupt(v.err)
 	}
-	tar.Close() // nothing else reads from raw after it
+	pieces.Close() // nothing else reads from plain after it,
+	tar.Close()    // and nothing from raw
 	if bad := raw.check(blob); bad != nil || err != nil {
 		return firstOf(ctx, bad, err)
 	}
