@@ -11,14 +11,14 @@ npm_file() {
 	local package=$1 integrity=$2 tarball
 	retry quiet npm pack --silent "$package"
 	tarball=$(echo ./*.tgz)
-	[ "sha512-$(sha512sum "$tarball" | cut -d' ' -f1 | busybox_unhex | base64 -w0)" = "$integrity" ] ||
+	[ "sha512-$(sha512sum "$tarball" | cut -d' ' -f1 | unhex | base64 -w0)" = "$integrity" ] ||
 		die "$package is not what it was when its version was pinned: want $integrity"
 	tar xzf "$tarball"
 	rm "$tarball"
 }
 
-# busybox_unhex: hexadecimal digits to bytes
-busybox_unhex() { "$(busybox_path)" xxd -r -p; }
+# unhex: hexadecimal digits to bytes
+unhex() { "$(busybox_path)" xxd -r -p; }
 
 make_libkrun() {
 	step "fetching libkrun.so.1 ($krun_package)"

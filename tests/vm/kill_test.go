@@ -18,7 +18,7 @@ import (
 // janitor is done, and the next run works.
 func TestKill(t *testing.T) {
 	const points = 10
-	env := environment(t, way{vmm: "qemu", transport: "vhost-user"})
+	env := newHome(t, way{vmm: "qemu", transport: "vhost-user"}).env
 	steps := countSteps(t, env)
 	if steps < points-2 {
 		t.Fatalf("mica run --debug says only %d lines: too few points to kill it at", steps)
