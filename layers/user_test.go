@@ -12,8 +12,6 @@ import (
 	"syscall"
 	"testing"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-
 	"github.com/micavm/mica/layers"
 )
 
@@ -44,12 +42,12 @@ func pullAndSay(ref, into string) int {
 
 // An image with other people's files, devices and closed folders needs no root.
 func TestOrdinaryUser(t *testing.T) {
-	ref := "oci:" + layoutOf(t, map[string]v1.Image{"v1": imageOf(t, tarOf(t,
+	ref := "docker-archive:" + archiveOf(t, imageOf(t, tarOf(t,
 		entry{tar.Header{Name: "shut", Typeflag: tar.TypeDir, Mode: 0, Uid: 7}, ""},
 		entry{tar.Header{Name: "shut/suid", Typeflag: tar.TypeReg, Mode: 0o4111, Uid: 1000, Gid: 5, Size: 1}, "x"},
 		hardlink("again", "shut/suid"),
 		entry{tar.Header{Name: "sda", Typeflag: tar.TypeBlock, Mode: 0o660, Devmajor: 8}, ""},
-	))})
+	)))
 	folder := t.TempDir()
 	must(t, os.Chmod(filepath.Dir(folder), 0o755)) // of all of this test's folders
 	cmd := exec.Command(copyOfThisProgram(t))
