@@ -23,11 +23,13 @@ build: ## Build bin/mica, with guest-init inside
 
 .PHONY: test
 test: ## Set up what is missing, then lint, build and run all tests, VMs included
-	@tests/setup.sh
-	@$(MAKE) --no-print-directory lint
-	@$(MAKE) --no-print-directory build
+	@$(MAKE) --no-print-directory -j2 setup lint
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory vm
+
+.PHONY: setup
+setup: ## Install and fetch what the tests need; what is there stays as it is
+	@tests/setup.sh
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck, and the build for the other architecture
@@ -38,7 +40,7 @@ lint: ## gofmt, go vet, staticcheck, and the build for the other architecture
 	GOARCH=arm64 CGO_ENABLED=0 go build -o /dev/null ./cmd/mica
 
 .PHONY: unit
-unit: ## The tests that need no VM, with the race detector
+unit: build ## The tests that need no VM, with the race detector
 	@$(env) go test -race -timeout 6m $(packages)
 
 .PHONY: vm
@@ -46,13 +48,11 @@ vm: build ## The tests that boot VMs or need real tools; one package at a time, 
 	@$(env) go test -p 1 -timeout 12m ./tests/...
 
 .PHONY: bench
-bench: build ## Measure mica and its peers in one run, as ratios
-	@tests/setup.sh
+bench: setup build ## Measure mica and its peers in one run, as ratios
 	@$(env) go run ./tests/bench
 
 .PHONY: soak
-soak: build ## The long checks, whole
-	@tests/setup.sh
+soak: setup build ## The long checks, whole
 	@$(env) MICA_SOAK=1 go test -p 1 -timeout 6h ./tests/...
 
 .PHONY: kernel
