@@ -1,7 +1,9 @@
 package launcher
 
 import (
+	"bytes"
 	"context"
+	"encoding/gob"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,14 +12,6 @@ import (
 	"path/filepath"
 	"syscall"
 )
-
-// A detachedOrder is what a supervisor in the background is told on its standard input: secrets are not for its arguments.
-type detachedOrder struct {
-	Plan  *Plan `json:"plan"`
-	Reset bool  `json:"reset"`
-	Quiet bool  `json:"quiet"`
-	Debug bool  `json:"debug"`
-}
 
 // A detachedAnswer is the one line that it answers with.
 type detachedAnswer struct {
@@ -30,11 +24,12 @@ const answerDescriptor = 3
 // Detach carries the plan out in the background, in a session of its own, and returns once the guest is up. What the command writes goes to
 // stdout.log and stderr.log of the sandbox's log folder, the last of each.
 func Detach(p *Plan) error {
-	text, err := json.Marshal(detachedOrder{Plan: p, Reset: p.Reset, Quiet: p.Quiet, Debug: p.Debug})
-	if err != nil {
+	// By way of standard input, because secrets are not for arguments; as gob, because arguments need not be text.
+	var text bytes.Buffer
+	if err := gob.NewEncoder(&text).Encode(p); err != nil {
 		return fmt.Errorf("detach: %w", err)
 	}
-	input, err := pipeOf(text)
+	input, err := pipeOf(text.Bytes())
 	if err != nil {
 		return fmt.Errorf("detach: %w", err)
 	}
@@ -66,17 +61,17 @@ func Detach(p *Plan) error {
 	return nil
 }
 
-// MainDetached is the body of the hidden command __run, Detach's other half.
-func MainDetached() {
-	var o detachedOrder
+// MainDetached is the body of the hidden command __run, Detach's other half: it reads the plan from standard input.
+func MainDetached() { mainDetached(newRun) }
+
+func mainDetached(newRun func(*Plan, IO) *run) {
 	answer := os.NewFile(answerDescriptor, "answer")
 	syscall.CloseOnExec(answerDescriptor)
-	if err := json.NewDecoder(os.Stdin).Decode(&o); err != nil {
-		tellAsker(answer, fmt.Errorf("read plan: %w", err))
-		os.Exit(int(StatusFailed))
+	p := new(Plan)
+	status, err := StatusFailed, gob.NewDecoder(os.Stdin).Decode(p)
+	if err == nil {
+		status, err = runDetached(p, answer, newRun)
 	}
-	o.Plan.Reset, o.Plan.Quiet, o.Plan.Debug = o.Reset, o.Quiet, o.Debug
-	status, err := runDetached(o.Plan, answer)
 	if err != nil {
 		tellAsker(answer, err)
 	}
@@ -93,7 +88,7 @@ func tellAsker(answer *os.File, err error) {
 	answer.Close()
 }
 
-func runDetached(p *Plan, answer *os.File) (Status, error) {
+func runDetached(p *Plan, answer *os.File, newRun func(*Plan, IO) *run) (Status, error) {
 	stdout, outDone, err := detachedLog(p, "stdout.log")
 	if err != nil {
 		return StatusFailed, err

@@ -80,6 +80,21 @@ func (f *frontEnds) listen(i int) (*net.UnixListener, string, error) {
 	return l, path, err
 }
 
+// listenFile is listen for a child: a descriptor that blocks.
+func (f *frontEnds) listenFile(i int) (*os.File, string, error) {
+	l, path, err := f.listen(i)
+	if err != nil {
+		return nil, "", err
+	}
+	defer l.Close()
+	l.SetUnlinkOnClose(false)
+	listener, err := l.File()
+	if err != nil {
+		return nil, "", err
+	}
+	return listener, path, unix.SetNonblock(int(listener.Fd()), false)
+}
+
 // serveVhostUser serves a share in this process.
 func (f *frontEnds) serveVhostUser(ctx context.Context, i int, s share) (string, error) {
 	l, path, err := f.listen(i)
@@ -100,23 +115,12 @@ func (f *frontEnds) serveVhostUser(ctx context.Context, i int, s share) (string,
 
 // startVirtiofsd has a virtiofsd serve a private mount of the share. It is given the listening socket, so that there is nothing to wait for.
 func (f *frontEnds) startVirtiofsd(v virtiofsd, i int, s share) (string, error) {
-	l, path, err := f.listen(i)
-	if err != nil {
-		return "", err
-	}
-	l.SetUnlinkOnClose(false)
-	listener, err := l.File()
-	l.Close()
+	listener, path, err := f.listenFile(i)
 	if err != nil {
 		return "", err
 	}
 	defer listener.Close()
-	// l.File's descriptor does not block, which the program does not expect.
-	if err := unix.SetNonblock(int(listener.Fd()), false); err != nil {
-		return "", err
-	}
-	rules := programRules(v.folders()...)
-	rules.Write = append(rules.Write, f.folder(i))
+	rules := v.rules(f.folder(i))
 	c, err := f.startChild(v.command(f.folder(i), listener), []fuseMount{f.privateMount(i, s)}, []share{s}, rules)
 	if err != nil {
 		return "", err

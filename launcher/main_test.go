@@ -12,6 +12,7 @@ var testCommands = map[string]func(){
 	wordStage:           MainPrivateMount,
 	"doomed-supervisor": doomedSupervisor,
 	wordFakeGuest:       fakeGuest,
+	wordDetached:        func() { mainDetached(fakeRun) },
 	wordKilledRun:       killedRun,
 }
 

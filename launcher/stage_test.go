@@ -42,18 +42,7 @@ func TestStageMountsWhereOnlyTheChildSees(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer dev.Close()
-	fd, err := unix.Dup(int(dev.Fd()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	server, err := fuse.NewServer(lister{fuse.NewDefaultRawFileSystem()}, fmt.Sprintf("/dev/fd/%d", fd), &fuse.MountOptions{DisableReadDirPlus: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan struct{})
-	go func() { server.Serve(); close(served) }()
-	dev.Close()
+	served := serveLister(t, dev)
 	if err := s.proceed(); err != nil {
 		t.Fatal(err)
 	}
@@ -118,6 +107,17 @@ func TestStopEscalates(t *testing.T) {
 	if s.err == nil {
 		t.Error("a child that was killed ended without an error")
 	}
+}
+
+// fdPath is the form in which go-fuse takes a descriptor that is mounted already. It owns that one: dev is closed.
+func fdPath(t *testing.T, dev *os.File) string {
+	t.Helper()
+	fd, err := unix.Dup(int(dev.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dev.Close()
+	return fmt.Sprintf("/dev/fd/%d", fd)
 }
 
 // lister serves a root that has one entry.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/micavm/mica/launcher/landlock"
 	"github.com/micavm/mica/launcher/vmm"
 )
 
@@ -53,11 +54,12 @@ func (v virtiofsd) command(dir string, listener *os.File) vmm.Command {
 	return c
 }
 
-// folders are what the program may need beside the system's own: a program in a folder that is not the system's may have its libraries near it.
-func (v virtiofsd) folders() []string {
-	path, err := filepath.EvalSymlinks(v.path)
-	if err != nil {
-		return nil
+// rules are what the program needs to serve dir. One in a folder that is not the system's may have its libraries near it.
+func (v virtiofsd) rules(dir string) landlock.Rules {
+	rules := programRules()
+	if path, err := filepath.EvalSymlinks(v.path); err == nil {
+		rules.Read = append(rules.Read, filepath.Dir(path))
 	}
-	return []string{filepath.Dir(path)}
+	rules.Write = append(rules.Write, dir)
+	return rules
 }
