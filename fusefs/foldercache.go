@@ -1,0 +1,101 @@
+package fusefs
+
+import (
+	"container/list"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// folderCache keeps the O_PATH descriptors of the upper folders used last, at most limit of them.
+type folderCache struct {
+	mu     sync.Mutex
+	limit  int
+	recent list.List // of *inode, most recent first
+}
+
+// A cachedFolder is a folder's part of the cache, guarded by its mutex.
+type cachedFolder struct {
+	fd   *descriptor
+	elem *list.Element
+}
+
+// folderFD gives the folder's O_PATH descriptor in the upper, held for the caller.
+func (n *inode) folderFD() (*descriptor, error) {
+	fs := n.fs
+	if n == fs.root {
+		fs.upper.root.hold()
+		return fs.upper.root, nil
+	}
+	if d := fs.folder.get(n); d != nil {
+		return d, nil
+	}
+	n.mu.RLock()
+	if len(n.places) == 0 {
+		n.mu.RUnlock()
+		return nil, unix.ESTALE
+	}
+	p := n.places[0]
+	n.mu.RUnlock()
+	parent, err := p.parent.folderFD()
+	if err != nil {
+		return nil, err
+	}
+	defer parent.release()
+	d, err := fs.fds.wrap(openBeneath(parent.fd, p.name, unix.O_PATH|unix.O_DIRECTORY, 0))
+	if err != nil {
+		return nil, err
+	}
+	fs.folder.put(n, d)
+	return d, nil
+}
+
+func (c *folderCache) get(n *inode) *descriptor {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := &n.dir.cached
+	if f.fd == nil {
+		return nil
+	}
+	c.recent.MoveToFront(f.elem)
+	f.fd.hold()
+	return f.fd
+}
+
+// put caches d, which the caller keeps a reference to.
+func (c *folderCache) put(n *inode, d *descriptor) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := &n.dir.cached
+	if f.fd != nil {
+		return
+	}
+	d.hold()
+	f.fd, f.elem = d, c.recent.PushFront(n)
+	for c.recent.Len() > c.limit {
+		c.evict(c.recent.Back().Value.(*inode))
+	}
+}
+
+func (c *folderCache) evict(n *inode) {
+	f := &n.dir.cached
+	c.recent.Remove(f.elem)
+	f.fd.release()
+	f.fd, f.elem = nil, nil
+}
+
+func (c *folderCache) forget(n *inode) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n.dir.cached.fd != nil {
+		c.evict(n)
+	}
+}
+
+func (c *folderCache) drop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.recent.Len() > 0 {
+		c.evict(c.recent.Back().Value.(*inode))
+	}
+}

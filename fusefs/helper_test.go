@@ -1,0 +1,144 @@
+package fusefs_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/micavm/mica/fusefs"
+)
+
+// A union is one that a test has mounted, of plain folders.
+type union struct {
+	t      *testing.T
+	dir    string // the mount point
+	lowers []string
+	upper  string
+	work   string
+	config fusefs.Config
+	fs     *fusefs.FS
+	mount  *fusefs.Mounted
+}
+
+// tree maps paths to contents; a path that ends in "/" is a folder.
+type tree map[string]string
+
+// newUnion mounts lower trees, bottom to top, below a new upper.
+func newUnion(t *testing.T, lowers ...tree) *union {
+	t.Helper()
+	u := prepareUnion(t, lowers...)
+	u.remount()
+	return u
+}
+
+func prepareUnion(t *testing.T, lowers ...tree) *union {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Fatal("these tests mount: run them as root (tests/setup.sh)")
+	}
+	base := t.TempDir()
+	u := &union{t: t, dir: filepath.Join(base, "mnt"), upper: filepath.Join(base, "upper"), work: filepath.Join(base, "work")}
+	for _, dir := range []string{u.dir, u.upper, u.work} {
+		must(t, os.Mkdir(dir, 0o755))
+	}
+	for i, l := range lowers {
+		dir := filepath.Join(base, "lower"+string(rune('0'+i)))
+		must(t, os.Mkdir(dir, 0o755))
+		l.write(t, dir)
+		u.lowers = append(u.lowers, dir)
+		u.config.Layers = append(u.config.Layers, fusefs.Layer{Dir: dir})
+	}
+	u.config.Upper = &fusefs.Upper{Dir: u.upper, Work: u.work}
+	t.Cleanup(u.unmount)
+	return u
+}
+
+func (tr tree) write(t *testing.T, dir string) {
+	t.Helper()
+	for name, contents := range tr {
+		path := filepath.Join(dir, name)
+		if name[len(name)-1] == '/' {
+			must(t, os.MkdirAll(path, 0o755))
+			continue
+		}
+		must(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		must(t, os.WriteFile(path, []byte(contents), 0o644))
+	}
+}
+
+// remount closes the union, if it is open, and opens it again: nothing is remembered but what is on the disk.
+func (u *union) remount() {
+	u.t.Helper()
+	u.unmount()
+	fs, err := fusefs.New(u.config)
+	must(u.t, err)
+	m, err := fusefs.Mount(fs, u.dir, fusefs.MountOptions{DefaultPermissions: true, AllowOther: true, Source: "test"})
+	if err != nil {
+		_ = fs.Close()
+	}
+	must(u.t, err)
+	u.fs, u.mount = fs, m
+}
+
+func (u *union) unmount() {
+	if u.mount == nil {
+		return
+	}
+	u.t.Helper()
+	if err := u.mount.Unmount(); err != nil {
+		u.t.Errorf("unmount: %v", err)
+	}
+	if err := u.fs.Close(); err != nil {
+		u.t.Errorf("close: %v", err)
+	}
+	u.mount = nil
+}
+
+func (u *union) path(name string) string { return filepath.Join(u.dir, name) }
+
+func (u *union) write(name, contents string) {
+	u.t.Helper()
+	must(u.t, os.WriteFile(u.path(name), []byte(contents), 0o644))
+}
+
+func (u *union) wantContents(name, want string) {
+	u.t.Helper()
+	got, err := os.ReadFile(u.path(name))
+	must(u.t, err)
+	if string(got) != want {
+		u.t.Errorf("%s: contents %q, want %q", name, got, want)
+	}
+}
+
+func (u *union) wantGone(name string) {
+	u.t.Helper()
+	if _, err := os.Lstat(u.path(name)); !os.IsNotExist(err) {
+		u.t.Errorf("%s: lstat: %v, want not to exist", name, err)
+	}
+}
+
+// wantNames checks a folder's names, in sorted order.
+func (u *union) wantNames(dir string, want ...string) {
+	u.t.Helper()
+	entries, err := os.ReadDir(u.path(dir))
+	must(u.t, err)
+	var got []string
+	for _, e := range entries {
+		got = append(got, e.Name())
+	}
+	if len(got) != len(want) {
+		u.t.Fatalf("%s: names %q, want %q", dir, got, want)
+	}
+	for i := range got {
+		if got[i] != want[i] {
+			u.t.Fatalf("%s: names %q, want %q", dir, got, want)
+		}
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

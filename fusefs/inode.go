@@ -1,0 +1,264 @@
+package fusefs
+
+import (
+	"hash/fnv"
+	"slices"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// A key is what identifies an inode however it is reached: the upper's host inode number, or a layer's.
+type key struct {
+	space uint32 // upperSpace, or the layer's number + 1
+	ino   uint64
+}
+
+const upperSpace = 0
+
+const (
+	rootIno    = 1
+	layerShift = 48
+	inoMask    = 1<<layerShift - 1
+)
+
+// stIno maps a layer's or the upper's inode number to the union's: the layer in the upper bits, so that it is the same at
+// every mount and never another layer's. Numbers that do not fit, which some filesystems have, are folded.
+func stIno(space uint32, ino uint64) uint64 {
+	if ino > inoMask {
+		ino = (ino ^ ino>>layerShift*0x9e3779b97f4a7c15) & inoMask
+	}
+	if space == upperSpace && ino <= rootIno {
+		ino |= 1 << (layerShift - 1)
+	}
+	return uint64(space)<<layerShift | ino
+}
+
+func hashPath(path string) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(path))
+	return h.Sum64() & inoMask
+}
+
+// A place is one name of an inode in the merged tree. What is in the upper has the same place there.
+type place struct {
+	parent *inode
+	name   string
+}
+
+// An inode is one file or folder of the union, shared by all connections.
+//
+// Locks, in the order in which they may be taken: inode.copying (child before parent), FS.tree, folder.names (parent before
+// child), inode.changing, inode.mu, table.mu.
+type inode struct {
+	fs  *FS
+	ino uint64 // st_ino
+	typ uint32 // S_IF*; never changes
+	dir *folder
+
+	refs int64 // guarded by table.mu
+	keys []key // guarded by table.mu
+
+	// copying is held while the inode moves to the upper.
+	copying sync.Mutex
+	// changing is held while owner and mode are read, changed and written back.
+	changing sync.Mutex
+
+	mu      sync.RWMutex
+	places  []place     // most recent first; a folder has one
+	lowers  []lowerNode // a folder's parts, top first; where a file's contents are while they are not in the upper
+	upper   bool        // the inode is in the upper, and never leaves it
+	meta    bool        // in the upper, but for its contents
+	unnamed bool        // its names may not be durable yet
+	own     owner
+	ownSet  bool        // own is known
+	orphan  *descriptor // O_PATH, once the last known name is gone
+	gone    bool        // it has no name
+	caps    tristate    // whether it has a security.capability
+}
+
+type tristate int8
+
+const (
+	unknown tristate = iota
+	no
+	yes
+)
+
+// A folder is what only folders have.
+type folder struct {
+	// names guards the names in the folder: held for reading by look-ups, for writing by changes.
+	names   sync.RWMutex
+	listing *listing
+	opaque  bool // nothing of the lower layers shows
+	moved   bool // by a rename: the synthetic layer no longer applies
+	view    syntheticView
+
+	cached cachedFolder
+}
+
+func (n *inode) isDir() bool { return n.typ == unix.S_IFDIR }
+
+// table holds the live inodes by all their keys.
+type table struct {
+	mu     sync.Mutex
+	inodes map[key]*inode
+}
+
+// get returns the inode of k with a reference, or nil.
+func (t *table) get(k key) *inode {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.inodes[k]
+	if n != nil {
+		n.refs++
+	}
+	return n
+}
+
+// intern returns the inode that k names, with a reference: n when there is none yet.
+func (t *table) intern(k key, n *inode) *inode {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if old := t.inodes[k]; old != nil && old.typ == n.typ {
+		old.refs++
+		return old
+	}
+	n.refs++
+	n.keys = append(n.keys, k)
+	t.inodes[k] = n
+	return n
+}
+
+// alias gives n another key.
+func (t *table) alias(k key, n *inode) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n.keys = append(n.keys, k)
+	t.inodes[k] = n
+}
+
+// remove takes n out of the table while it is still referenced: its host inode may come back as another file's.
+func (t *table) remove(n *inode) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.removeKeys(n)
+}
+
+func (t *table) removeKeys(n *inode) {
+	for _, k := range n.keys {
+		if t.inodes[k] == n {
+			delete(t.inodes, k)
+		}
+	}
+	n.keys = nil
+}
+
+func (t *table) ref(n *inode) {
+	t.mu.Lock()
+	n.refs++
+	t.mu.Unlock()
+}
+
+// unref drops count references. The last one drops the inode, and its references to the folders it is in.
+func (fs *FS) unref(n *inode, count int64) {
+	for n != nil {
+		fs.table.mu.Lock()
+		n.refs -= count
+		dead := n.refs <= 0 && n != fs.root
+		if dead {
+			fs.table.removeKeys(n)
+		}
+		fs.table.mu.Unlock()
+		if !dead {
+			return
+		}
+		var parents []place
+		n.mu.Lock()
+		parents, n.places = n.places, nil
+		orphan := n.orphan
+		n.orphan = nil
+		n.mu.Unlock()
+		if orphan != nil {
+			orphan.release()
+		}
+		if n.dir != nil {
+			fs.folder.forget(n)
+		}
+		for _, p := range parents[min(1, len(parents)):] {
+			fs.unref(p.parent, 1)
+		}
+		n = nil
+		if len(parents) > 0 {
+			n, count = parents[0].parent, 1
+		}
+	}
+}
+
+// addPlace records that n is at name in d.
+func (n *inode) addPlace(d *inode, name string) {
+	p := place{d, name}
+	n.mu.RLock()
+	known := len(n.places) > 0 && n.places[0] == p || slices.Contains(n.places, p) && !n.fs.shared()
+	n.mu.RUnlock()
+	if known {
+		return
+	}
+	n.mu.Lock()
+	var old []place
+	if i := slices.Index(n.places, p); i >= 0 {
+		n.places[0], n.places[i] = n.places[i], n.places[0]
+	} else {
+		n.fs.table.ref(d)
+		if n.isDir() {
+			old, n.places = n.places, nil
+		}
+		n.places = slices.Insert(n.places, 0, p)
+	}
+	n.gone = false
+	n.mu.Unlock()
+	for _, p := range old {
+		n.fs.unref(p.parent, 1)
+	}
+}
+
+// dropPlace records that n is no longer at name in d.
+func (n *inode) dropPlace(d *inode, name string) {
+	n.mu.Lock()
+	i := slices.Index(n.places, place{d, name})
+	if i >= 0 {
+		n.places = slices.Delete(n.places, i, i+1)
+	}
+	n.mu.Unlock()
+	if i >= 0 {
+		n.fs.unref(d, 1)
+	}
+}
+
+func (n *inode) inUpper() bool {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.upper
+}
+
+// spot is where the inode is on the host; it must be in the upper. The caller releases it.
+func (n *inode) spot() (spot, error) {
+	if n.isDir() {
+		d, err := n.folderFD()
+		return spot{dir: d}, err
+	}
+	n.mu.RLock()
+	if n.orphan != nil && n.orphan.hold() {
+		d := n.orphan
+		n.mu.RUnlock()
+		return spot{dir: d}, nil
+	}
+	if len(n.places) == 0 {
+		n.mu.RUnlock()
+		return spot{}, unix.ESTALE
+	}
+	p := n.places[0]
+	n.mu.RUnlock()
+	d, err := p.parent.folderFD()
+	return spot{dir: d, name: p.name}, err
+}

@@ -1,0 +1,236 @@
+package fusefs
+
+import (
+	"slices"
+	"sort"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A listing is a folder's names in a stable order, merged once. Each entry has a cookie that is never another's while the
+// folder is known, so that reading goes on where it stopped whatever was added or removed, with no state in the handle.
+type listing struct {
+	entries []listEntry       // ascending by cookie; without a name: removed
+	cookies map[string]uint64 // by name; made when first needed
+	next    uint64
+	removed int
+}
+
+type listEntry struct {
+	name   string
+	cookie uint64
+	ino    uint64 // st_ino
+	kind   uint32 // S_IF*; 0: a look-up tells it and the inode number
+}
+
+// Cookies 1 and 2 are "." and "..".
+const firstCookie = 3
+
+// from is the index of the first entry after a cookie.
+func (l *listing) from(cookie uint64) int {
+	return sort.Search(len(l.entries), func(i int) bool { return l.entries[i].cookie > cookie })
+}
+
+func (l *listing) index() map[string]uint64 {
+	if l.cookies == nil {
+		l.cookies = make(map[string]uint64, len(l.entries))
+		for _, e := range l.entries {
+			if e.name != "" {
+				l.cookies[e.name] = e.cookie
+			}
+		}
+	}
+	return l.cookies
+}
+
+func (l *listing) add(e listEntry) {
+	if cookie, ok := l.index()[e.name]; ok {
+		e.cookie = cookie
+		l.entries[l.from(cookie-1)] = e
+		return
+	}
+	e.cookie = l.next
+	l.next++
+	l.entries = append(l.entries, e)
+	l.cookies[e.name] = e.cookie
+}
+
+func (l *listing) remove(name string) {
+	cookie, ok := l.index()[name]
+	if !ok {
+		return
+	}
+	delete(l.cookies, name)
+	l.entries[l.from(cookie-1)].name = ""
+	if l.removed++; l.removed > len(l.entries)/2+16 {
+		l.entries = slices.DeleteFunc(l.entries, func(e listEntry) bool { return e.name == "" })
+		l.removed = 0
+	}
+}
+
+// note records in the listing, if there is one, that n is at name. The caller holds the folder's names for writing, as for
+// unnote.
+func (f *folder) note(name string, n *inode) {
+	if f.listing != nil {
+		f.listing.add(listEntry{name: name, ino: n.ino, kind: n.typ})
+	}
+}
+
+func (f *folder) unnote(name string) {
+	if f.listing != nil {
+		f.listing.remove(name)
+	}
+}
+
+// list makes the folder's listing if need be, or brings it up to date. The caller holds d's names for writing.
+func (d *inode) list() error {
+	old := d.dir.listing
+	entries, err := d.merge()
+	if err != nil {
+		return err
+	}
+	l := old
+	if l == nil {
+		l = &listing{next: firstCookie}
+	}
+	seen := make(map[string]bool, len(entries))
+	for _, e := range entries {
+		seen[e.name] = true
+		l.add(e)
+	}
+	for _, e := range slices.Clone(l.entries) {
+		if e.name != "" && !seen[e.name] {
+			l.remove(e.name)
+		}
+	}
+	if old == nil {
+		l.cookies = nil
+	}
+	d.dir.listing = l
+	return nil
+}
+
+// merge reads what the folder shows, sorted by name.
+func (d *inode) merge() ([]listEntry, error) {
+	m := merger{dir: d, seen: make(map[string]bool)}
+	if d.isGone() {
+		return nil, nil
+	}
+	if s := d.sandboxNode(); s != nil {
+		m.addSandbox(s)
+	}
+	if !d.isSandbox() {
+		if err := m.addUpper(); err != nil {
+			return nil, err
+		}
+	}
+	m.addSynthetic(false)
+	for _, p := range d.lowers {
+		if _, ok := p.layer.(*syntheticLower); ok {
+			continue
+		}
+		if err := m.addLower(p); err != nil {
+			return nil, err
+		}
+	}
+	m.addSynthetic(true)
+	slices.SortFunc(m.entries, func(a, b listEntry) int { return strings.Compare(a.name, b.name) })
+	return m.entries, nil
+}
+
+// A merger collects names, from the top down: the first to say something of a name is right.
+type merger struct {
+	dir     *inode
+	seen    map[string]bool
+	entries []listEntry
+}
+
+func (m *merger) add(e listEntry) {
+	if !m.seen[e.name] {
+		m.seen[e.name] = true
+		m.entries = append(m.entries, e)
+	}
+}
+
+// sandboxNode is the synthetic node of /.sandbox when d is the root.
+func (d *inode) sandboxNode() *syntheticNode {
+	if d != d.fs.root {
+		return nil
+	}
+	return d.sandboxChild(sandboxName)
+}
+
+func (m *merger) addSandbox(s *syntheticNode) {
+	m.add(syntheticEntry(sandboxName, s))
+}
+
+func syntheticEntry(name string, s *syntheticNode) listEntry {
+	return listEntry{name: name, ino: stIno(syntheticSpace, hashPath(s.path)), kind: s.mode & unix.S_IFMT}
+}
+
+// addSynthetic adds the synthetic names: those that win over the layers, or those that give way.
+func (m *merger) addSynthetic(ifMissing bool) {
+	s := m.dir.syntheticNode()
+	if s == nil {
+		return
+	}
+	for _, name := range s.names {
+		// What may be a folder of the layers too is the layers' to number.
+		c := s.children[name]
+		if late := c.ifMissing || c.isDir(); late == ifMissing {
+			m.add(syntheticEntry(name, c))
+		}
+	}
+}
+
+func (m *merger) addUpper() error {
+	d := m.dir
+	if !d.inUpper() {
+		return nil
+	}
+	fd, err := d.folderFD()
+	if err != nil {
+		return err
+	}
+	defer fd.release()
+	u := d.fs.upper
+	var whFiles []string
+	err = readFolder(spot{dir: fd}, func(name string, _ uint64, kind uint32) error {
+		if u.hides(name) {
+			if hidden, ok := strings.CutPrefix(name, whPrefix); ok && u.cfg.RealOwners {
+				whFiles = append(whFiles, hidden)
+			}
+			return nil
+		}
+		if kind == unix.S_IFCHR || kind == 0 {
+			var st unix.Stat_t
+			if err := (spot{dir: fd, name: name}).stat(&st); err != nil {
+				if err == unix.ENOENT {
+					return nil
+				}
+				return err
+			}
+			if isWhiteout(&st) {
+				m.seen[name] = true
+				return nil
+			}
+		}
+		m.add(listEntry{name: name})
+		return nil
+	})
+	for _, name := range whFiles {
+		m.seen[name] = true
+	}
+	return err
+}
+
+func (m *merger) addLower(p lowerNode) error {
+	return p.layer.entries(p, func(e lowerEntry) {
+		if e.whiteout {
+			m.seen[e.name] = true
+			return
+		}
+		m.add(listEntry{name: e.name, ino: stIno(uint32(p.layer.number()+1), e.ino), kind: e.mode})
+	})
+}

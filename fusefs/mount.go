@@ -1,0 +1,181 @@
+package fusefs
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+// MountOptions are a host mount's.
+type MountOptions struct {
+	ReadOnly           bool
+	AllowOther         bool // other users may look in; an ordinary user needs user_allow_other in /etc/fuse.conf
+	DefaultPermissions bool // the kernel checks owner and mode
+	Guest              bool // a guest is behind the mount: see ConnectOptions
+	Debug              bool
+	Source             string // what /proc/mounts names, without "mica:"
+}
+
+const maxIO = 1 << 20 // bytes of one read or write
+
+// ServerOptions are the FUSE settings of every front end.
+func ServerOptions(debug bool) *fuse.MountOptions {
+	return &fuse.MountOptions{
+		Name:                 "mica",
+		MaxWrite:             maxIO,
+		MaxBackground:        64,
+		Debug:                debug,
+		EnableSymlinkCaching: true,
+		PanicHandler:         panicked,
+		// ATOMIC_O_TRUNC: no copy of what is about to be cut off. DONT_MASK: the umask matters where a default ACL does not.
+		// HANDLE_KILLPRIV_V2: no getxattr before each write; the server drops setuid bits and capabilities.
+		ExtraCapabilities: fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_DONT_MASK | fuse.CAP_HANDLE_KILLPRIV_V2 |
+			fuse.CAP_SETXATTR_EXT | fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_PARALLEL_DIROPS | fuse.CAP_ASYNC_DIO,
+		// Every open reaches the server, and no file is handed to the kernel: the union serves what is current.
+		DisabledCapabilities: fuse.CAP_PASSTHROUGH | fuse.CAP_NO_OPEN_SUPPORT,
+	}
+}
+
+// A Mounted is a front end that a kernel reaches by a /dev/fuse descriptor.
+type Mounted struct {
+	dir    string // "" when somebody else mounted it
+	server *fuse.Server
+	done   chan struct{}
+}
+
+// Mount mounts the union on dir: by mount(2) as root, by fusermount3 otherwise.
+func Mount(fs *FS, dir string, o MountOptions) (*Mounted, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("mount: %w", err)
+	}
+	if os.Geteuid() != 0 {
+		return serve(fs, dir, dir, o)
+	}
+	dev, err := mountDevice(dir, o)
+	if err != nil {
+		return nil, fmt.Errorf("mount %s: %w", dir, err)
+	}
+	m, err := serve(fs, fmt.Sprintf("/dev/fd/%d", dev), dir, o)
+	if err != nil {
+		_ = unix.Unmount(dir, unix.MNT_DETACH)
+	}
+	return m, err
+}
+
+// ServeDevice serves a mount that somebody else has made with the /dev/fuse descriptor dev, which stays the caller's.
+func ServeDevice(fs *FS, dev *os.File, o MountOptions) (*Mounted, error) {
+	fd, err := unix.FcntlInt(dev.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return nil, fmt.Errorf("serve %s: %w", dev.Name(), err)
+	}
+	return serve(fs, fmt.Sprintf("/dev/fd/%d", fd), "", o)
+}
+
+// mountDevice opens /dev/fuse so that no child inherits it, and mounts dir with it.
+func mountDevice(dir string, o MountOptions) (int, error) {
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("open /dev/fuse: %w", err)
+	}
+	options := append([]string{
+		fmt.Sprintf("fd=%d", fd), "rootmode=40000",
+		fmt.Sprintf("user_id=%d", os.Geteuid()), fmt.Sprintf("group_id=%d", os.Getegid()), fmt.Sprintf("max_read=%d", maxIO),
+	}, o.kernelOptions()...)
+	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV)
+	if o.ReadOnly {
+		flags |= unix.MS_RDONLY
+	}
+	if err := unix.Mount(o.source(), dir, "fuse.mica", flags, strings.Join(options, ",")); err != nil {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func (o MountOptions) source() string { return "mica:" + o.Source }
+
+func (o MountOptions) kernelOptions() []string {
+	var options []string
+	if o.DefaultPermissions {
+		options = append(options, "default_permissions")
+	}
+	if o.AllowOther {
+		options = append(options, "allow_other")
+	}
+	return options
+}
+
+func serve(fs *FS, where, dir string, o MountOptions) (*Mounted, error) {
+	options := ServerOptions(o.Debug)
+	options.FsName = o.source()
+	options.AllowOther = o.AllowOther
+	if where == dir {
+		options.Options = []string{"nosuid", "nodev"}
+		if o.DefaultPermissions {
+			options.Options = append(options.Options, "default_permissions")
+		}
+		if o.ReadOnly {
+			options.Options = append(options.Options, "ro")
+		}
+	}
+	c := fs.Connect(ConnectOptions{ReadOnly: o.ReadOnly, Guest: o.Guest})
+	server, err := fuse.NewServer(c, where, options)
+	if err != nil {
+		c.Close()
+		return nil, fmt.Errorf("mount %s: %w", dir, err)
+	}
+	m := &Mounted{dir: dir, server: server, done: make(chan struct{})}
+	go func() {
+		server.Serve()
+		c.Close()
+		close(m.done)
+	}()
+	if dir != "" {
+		refusePoll(dir)
+	}
+	return m, nil
+}
+
+// refusePoll has the kernel ask once whether files can be polled, which go-fuse denies for a name of its own, so that it
+// does not ask again: Go asks for each file it opens, and would block a whole processor on an answer of its own process.
+func refusePoll(dir string) {
+	fd, err := unix.Open(filepath.Join(dir, ".go-fuse-epoll-hack"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+}
+
+// Wait returns when the mount is gone.
+func (m *Mounted) Wait() error {
+	<-m.done
+	return nil
+}
+
+// Unmount unmounts, and waits for the server to end. A mount that is in use is tried for a second.
+func (m *Mounted) Unmount() error {
+	if m.dir == "" {
+		return nil
+	}
+	if os.Geteuid() != 0 {
+		return m.server.Unmount()
+	}
+	var err error
+	for deadline := time.Now().Add(time.Second); ; time.Sleep(10 * time.Millisecond) {
+		err = unix.Unmount(m.dir, unix.UMOUNT_NOFOLLOW)
+		if err != unix.EBUSY || time.Now().After(deadline) {
+			break
+		}
+	}
+	if err != nil && err != unix.EINVAL {
+		return fmt.Errorf("unmount %s: %w", m.dir, err)
+	}
+	return m.Wait()
+}

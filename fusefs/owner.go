@@ -1,0 +1,125 @@
+package fusefs
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// owners is the one place that knows how owner, mode and type of the union's files are kept in host files.
+type owners struct {
+	real     bool // in the files themselves; else in override_stat where the host file cannot say it
+	uid, gid uint32
+}
+
+func newOwners(realOwners bool) owners {
+	return owners{real: realOwners, uid: uint32(os.Geteuid()), gid: uint32(os.Getegid())}
+}
+
+// shown is what a host file without override_stat is in the union. To an ordinary user's mica, the files of that user are
+// root's, as in a user namespace that maps only him, and everybody else's are nobody's.
+func (w owners) shown(st *unix.Stat_t) owner {
+	o := owner{uid: st.Uid, gid: st.Gid, mode: st.Mode, rdev: uint32(st.Rdev)}
+	if w.real || w.uid == 0 {
+		return o
+	}
+	const nobody = 65534
+	o.uid, o.gid = nobody, nobody
+	if st.Uid == w.uid {
+		o.uid = 0
+	}
+	if st.Gid == w.gid {
+		o.gid = 0
+	}
+	return o
+}
+
+// read gives the true owner, mode and type of the host file at s, whose stat is st.
+func (w owners) read(s spot, st *unix.Stat_t) (owner, error) {
+	o := w.shown(st)
+	kind := st.Mode & unix.S_IFMT
+	if w.real || (kind != unix.S_IFREG && kind != unix.S_IFDIR) {
+		return o, nil
+	}
+	value, err := s.getxattr(overrideXattr)
+	if err != nil {
+		if isNoXattr(err) {
+			return o, nil
+		}
+		return owner{}, err
+	}
+	return w.merge(o, string(value)), nil
+}
+
+// merge lays a stored value over what the file shows. A malformed value, or one that makes a folder of a file, is as good as none.
+func (w owners) merge(shown owner, value string) owner {
+	stored, err := parseOverride(value)
+	if err != nil {
+		return shown
+	}
+	hostDir := shown.mode&unix.S_IFMT == unix.S_IFDIR
+	switch {
+	case stored.mode&unix.S_IFMT == 0:
+		stored.mode |= shown.mode & unix.S_IFMT
+	case (stored.mode&unix.S_IFMT == unix.S_IFDIR) != hostDir:
+		return shown
+	}
+	return stored
+}
+
+// hostMode is the mode of the host file that stands for a file of the given one: never setuid, always its owner's to read.
+func (w owners) hostMode(mode uint32) uint32 {
+	if w.real {
+		return mode & 0o7777
+	}
+	if mode&unix.S_IFMT == unix.S_IFDIR {
+		return mode&0o777 | 0o700
+	}
+	if mode&unix.S_IFMT != unix.S_IFREG {
+		return 0o600
+	}
+	return mode&0o777 | 0o600
+}
+
+// write makes the host file at s, whose stat is st, stand for o.
+func (w owners) write(s spot, st *unix.Stat_t, o owner) error {
+	if w.real {
+		return w.writeReal(s, st, o)
+	}
+	if want := w.hostMode(o.mode); st.Mode&0o7777 != want {
+		if err := s.chmod(want); err != nil {
+			return err
+		}
+		st.Mode = st.Mode&unix.S_IFMT | want
+	}
+	if w.shown(st) == o {
+		if err := s.removexattr(overrideXattr); err != nil && !isNoXattr(err) {
+			return err
+		}
+		return nil
+	}
+	return s.setxattr(overrideXattr, []byte(o.String()), 0)
+}
+
+func (w owners) writeReal(s spot, st *unix.Stat_t, o owner) error {
+	changed := st.Uid != o.uid || st.Gid != o.gid
+	if changed {
+		if err := s.chown(int(o.uid), int(o.gid)); err != nil {
+			return err
+		}
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFLNK || (!changed && st.Mode&0o7777 == o.mode&0o7777) {
+		return nil
+	}
+	return s.chmod(o.mode & 0o7777)
+}
+
+// plain reports whether a new host file of the mica user stands for o with no more said.
+func (w owners) plain(o owner) bool {
+	kind := o.mode & unix.S_IFMT
+	if kind != unix.S_IFREG && kind != unix.S_IFDIR {
+		return false
+	}
+	host := unix.Stat_t{Uid: w.uid, Gid: w.gid, Mode: kind | w.hostMode(o.mode)}
+	return w.shown(&host) == o
+}
