@@ -43,7 +43,19 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func TestQEMU(t *testing.T) {
+// TestQEMU is QEMU as it is found here: with KVM, or with TCG where there is none.
+func TestQEMU(t *testing.T) { checkQEMU(t) }
+
+// TestVirtualization is everything that takes KVM, in one emulated host where this machine has none.
+func TestVirtualization(t *testing.T) {
+	if !amdvhost.Inside(t) {
+		return
+	}
+	t.Run("qemu", checkQEMU)
+	t.Run("krun", checkKrun)
+}
+
+func checkQEMU(t *testing.T) {
 	monitor, err := qemu.New()
 	if err != nil {
 		t.Fatal(err)
@@ -58,10 +70,7 @@ func TestQEMU(t *testing.T) {
 	})
 }
 
-func TestKrun(t *testing.T) {
-	if !amdvhost.Inside(t) {
-		return
-	}
+func checkKrun(t *testing.T) {
 	monitor, err := krun.New()
 	if err != nil {
 		t.Fatal(err)
