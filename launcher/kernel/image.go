@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 )
 
 // An uncompressed kernel holds the text of its own messages, so what it was built with shows in its bytes.
@@ -29,7 +30,7 @@ func inspect(image io.ReaderAt) (initramfs bool, err error) {
 	if err := checkFormat(image); err != nil {
 		return false, err
 	}
-	whole := io.NewSectionReader(image, 0, 1<<62)
+	whole := io.NewSectionReader(image, 0, math.MaxInt64)
 	found, err := contains(whole, append([][]byte{devicesTell, virtiofsTell}, initramfsTells...))
 	if err != nil {
 		return false, err
@@ -54,6 +55,9 @@ func checkFormat(image io.ReaderAt) error {
 	if file.Machine != elf.EM_X86_64 || file.Class != elf.ELFCLASS64 {
 		return fmt.Errorf("is for %s, not x86-64", file.Machine)
 	}
+	if isTruncated(image, file) {
+		return errors.New("is truncated")
+	}
 	for _, segment := range file.Progs {
 		if segment.Type != elf.PT_NOTE {
 			continue
@@ -68,6 +72,21 @@ func checkFormat(image io.ReaderAt) error {
 		}
 	}
 	return errors.New("has no PVH entry note: it was built without CONFIG_PVH")
+}
+
+// isTruncated says whether the last byte of some segment is missing.
+func isTruncated(image io.ReaderAt, file *elf.File) bool {
+	for _, segment := range file.Progs {
+		if segment.Filesz == 0 {
+			continue
+		}
+		if end := segment.Off + segment.Filesz; end < segment.Off || end > math.MaxInt64 {
+			return true
+		} else if n, _ := image.ReadAt(make([]byte, 1), int64(end-1)); n == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // compressedFormat names the format of a kernel that is not an ELF file, or "" when it is none of the known ones.

@@ -91,6 +91,10 @@ func TestUnfitKernel(t *testing.T) {
 	bzImage := make([]byte, 0x400)
 	copy(bzImage[0x202:], "HdrS")
 	arm := elfHeader(elf.EM_AARCH64)
+	whole, err := os.ReadFile(kernelFile(t, "virtio_mmio.device", "virtiofs"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, test := range map[string]struct {
 		path string
 		want string
@@ -100,6 +104,7 @@ func TestUnfitKernel(t *testing.T) {
 		"text":         {writeFile(t, []byte("hello\n")), "is not an ELF file; an uncompressed vmlinux is needed"},
 		"empty":        {writeFile(t, nil), "is not an ELF file; an uncompressed vmlinux is needed"},
 		"architecture": {writeFile(t, arm), "is for EM_AARCH64, not x86-64"},
+		"truncated":    {writeFile(t, whole[:len(whole)-1]), "is truncated"},
 		"no note":      {writeFile(t, elfHeader(elf.EM_X86_64)), "has no PVH entry note: it was built without CONFIG_PVH"},
 		"no devices":   {kernelFile(t, "virtiofs"), "was built without CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES, and would find no device"},
 		"no virtiofs":  {kernelFile(t, "virtio_mmio.device"), "was built without CONFIG_VIRTIO_FS, and would find no root filesystem"},
@@ -167,6 +172,15 @@ func TestLibkrunfw(t *testing.T) {
 	after, err := os.Stat(first.Path)
 	if err != nil || !os.SameFile(before, after) {
 		t.Errorf("the second Find wrote the kernel anew (%v)", err)
+	}
+	if err := os.Truncate(first.Path, before.Size()/2); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Find(context.Background(), search); err != nil {
+		t.Errorf("Find with a damaged file in the cache: %v", err)
+	}
+	if mended, err := os.Stat(first.Path); err != nil || mended.Size() != before.Size() {
+		t.Errorf("the damaged file in the cache was not written anew (%v)", err)
 	}
 	if entries, err := os.ReadDir(search.CacheDir); err != nil || len(entries) != 1 {
 		t.Errorf("the cache holds %v, %v, want one file", entries, err)

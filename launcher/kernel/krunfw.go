@@ -41,12 +41,22 @@ func extracted(library, cacheDir string) (string, error) {
 		return "", err
 	}
 	path := filepath.Join(cacheDir, "libkrunfw-"+id+".elf")
-	if _, err := os.Stat(path); err == nil {
+	if isKernel(path) {
 		return path, nil
 	}
 	return path, publish(path, func(w io.Writer) error {
 		return withKernel(library, func(k flatKernel) error { return writeELF(w, k) })
 	})
+}
+
+// isKernel says whether the file at path is there, and whole.
+func isKernel(path string) bool {
+	file, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	return checkFormat(file) == nil
 }
 
 // contentID is a file name for what library holds: the linker's build ID, which is a digest of the contents, or else our own digest.
