@@ -110,10 +110,11 @@ func fuserMount() (string, error) {
 	return "", &hinted{ErrNoFUSE, "no FUSE: fusermount3 is not in PATH: install fuse3"}
 }
 
-// unmountDead unmounts path if a FUSE file system of mica's is there whose server has ended.
+// unmountDead unmounts path if a FUSE file system of mica's is there whose server has ended. It asks by statfs(2), which always reaches the
+// server: the kernel answers stat(2) out of its cache long after the server's end.
 func unmountDead(path string) error {
-	var stat unix.Stat_t
-	if err := unix.Stat(path, &stat); !errors.Is(err, unix.ENOTCONN) && !errors.Is(err, unix.ECONNABORTED) {
+	var stat unix.Statfs_t
+	if err := unix.Statfs(path, &stat); !errors.Is(err, unix.ENOTCONN) && !errors.Is(err, unix.ECONNABORTED) {
 		return nil
 	}
 	return unmount(path)
