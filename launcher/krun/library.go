@@ -13,8 +13,8 @@ import (
 // ErrNoLibrary means that libkrun cannot be loaded.
 var ErrNoLibrary = errors.New("no libkrun.so.1")
 
-// since is the oldest libkrun that has all of library.
-const since = "1.17"
+// since is the oldest libkrun that is known to have all of library.
+const since = "1.17.4"
 
 // A library is libkrun, loaded. The fields are functions of libkrun.h; what each returns is 0, or an identifier, or a
 // negative errno. Strings are copied by libkrun before it returns.
@@ -32,19 +32,25 @@ type library struct {
 	startEnter             func(ctx uint32) int32
 }
 
-func (l *library) symbols() map[string]any {
-	return map[string]any{
-		"krun_init_log":                     &l.initLog,
-		"krun_create_ctx":                   &l.createCtx,
-		"krun_set_vm_config":                &l.setVMConfig,
-		"krun_set_kernel":                   &l.setKernel,
-		"krun_add_virtiofs":                 &l.addVirtiofs,
-		"krun_disable_implicit_console":     &l.disableImplicitConsole,
-		"krun_disable_implicit_vsock":       &l.disableImplicitVsock,
-		"krun_add_virtio_console_default":   &l.addConsoleDefault,
-		"krun_add_virtio_console_multiport": &l.addConsoleMultiport,
-		"krun_add_console_port_inout":       &l.addConsolePort,
-		"krun_start_enter":                  &l.startEnter,
+// A symbol is a function's name in the library, and the field that it goes to.
+type symbol struct {
+	name  string
+	field any
+}
+
+func (l *library) symbols() []symbol {
+	return []symbol{
+		{"krun_init_log", &l.initLog},
+		{"krun_create_ctx", &l.createCtx},
+		{"krun_set_vm_config", &l.setVMConfig},
+		{"krun_set_kernel", &l.setKernel},
+		{"krun_add_virtiofs", &l.addVirtiofs},
+		{"krun_disable_implicit_console", &l.disableImplicitConsole},
+		{"krun_disable_implicit_vsock", &l.disableImplicitVsock},
+		{"krun_add_virtio_console_default", &l.addConsoleDefault},
+		{"krun_add_virtio_console_multiport", &l.addConsoleMultiport},
+		{"krun_add_console_port_inout", &l.addConsolePort},
+		{"krun_start_enter", &l.startEnter},
 	}
 }
 
@@ -66,12 +72,12 @@ func load(path string) (*library, error) {
 		return nil, fmt.Errorf("%w: %w", ErrNoLibrary, err)
 	}
 	var l library
-	for name, function := range l.symbols() {
-		symbol, err := purego.Dlsym(handle, name)
+	for _, s := range l.symbols() {
+		address, err := purego.Dlsym(handle, s.name)
 		if err != nil {
-			return nil, fmt.Errorf("%w: %s lacks %s, which libkrun has from %s on", ErrNoLibrary, path, name, since)
+			return nil, fmt.Errorf("%w: %s lacks %s: version %s is known to have it", ErrNoLibrary, path, s.name, since)
 		}
-		purego.RegisterFunc(function, symbol)
+		purego.RegisterFunc(s.field, address)
 	}
 	return &l, nil
 }

@@ -56,7 +56,7 @@ func (m microvm) arguments(*descriptors) []string {
 	}
 	return []string{
 		// Devices are on the kernel's command line: a guest's kernel needs neither ACPI nor PCI.
-		"-machine", "microvm,acpi=off,rtc=on,memory-backend=memory",
+		"-machine", "microvm,acpi=off,rtc=on,isa-serial=off,memory-backend=memory",
 		"-accel", accelerator, "-cpu", cpu, "-smp", strconv.Itoa(m.cpus),
 		// vhost-user devices exist in the form of virtio 1 only.
 		"-global", "virtio-mmio.force-legacy=false",
