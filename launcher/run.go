@@ -60,7 +60,7 @@ func (r *run) execute(ctx context.Context) (status Status, err error) {
 	}
 	var stopped *stopped
 	if errors.As(err, &stopped) {
-		r.say("%v", stopped)
+		r.complain("%v", stopped)
 		return Status(128 + int(stopped.signal)), nil
 	}
 	return status, err
@@ -102,9 +102,16 @@ func (s *stopped) Error() string {
 	return fmt.Sprintf("stopped by %s before the command ended", unix.SignalName(s.signal))
 }
 
-// say is a line of mica's own to the user.
+// say is a line of mica's own to the user, who can ask for quiet.
 func (r *run) say(format string, args ...any) {
-	if r.streams.Stderr != nil && !r.plan.Quiet {
+	if !r.plan.Quiet {
+		r.complain(format, args...)
+	}
+}
+
+// complain says why a run failed, quiet or not.
+func (r *run) complain(format string, args ...any) {
+	if r.streams.Stderr != nil {
 		fmt.Fprintf(r.streams.Stderr, "mica: "+format+"\n", args...)
 	}
 }
@@ -245,7 +252,7 @@ func (r *run) boot(ctx context.Context, on platform) (Status, error) {
 	if err == nil {
 		r.vmm.stop(ctx, powerOffWait, termWait)
 		if exit.Error != "" {
-			r.say("%s", exit.Error)
+			r.complain("%s", exit.Error)
 		}
 		return Status(exit.Status()), nil
 	}
