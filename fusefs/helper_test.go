@@ -1,9 +1,12 @@
 package fusefs_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/micavm/mica/fusefs"
 )
@@ -140,5 +143,26 @@ func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// nobody runs a command as a user who owns nothing.
+var nobody = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+
+func isErrno(err error, want syscall.Errno) bool { return errors.Is(err, want) }
+
+// eventually waits until a file, whose change is believed within a second, has the contents.
+func (u *union) eventually(name, want string) {
+	u.t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		got, err := os.ReadFile(u.path(name))
+		if err == nil && string(got) == want {
+			return
+		}
+		if time.Now().After(deadline) {
+			u.t.Fatalf("%s: contents %q (%v), want %q", name, got, err, want)
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
 }
