@@ -3,94 +3,108 @@ package vm
 import (
 	"bufio"
 	"bytes"
-	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
 
-// TestKill kills the supervisor of a run at ten points, with no warning: at each, all that the run had started and made is gone once its
-// janitor is done, and the next run works.
+// A point is a moment of a run: the first at which reached is true.
+type point struct {
+	name    string
+	reached func(t *testing.T, r *killable) bool
+}
+
+// points are ten moments of a run, in their order.
+var points = []point{
+	{"at once", func(*testing.T, *killable) bool { return true }},
+	{"run folder", hasFile("mica/*")},
+	{"janitor", hasChild("__janitor")},
+	{"control socket", hasFile("mica/*/control.sock")},
+	{"share socket", hasFile("mica/*/s0")},
+	{"monitor's folder", hasFile("mica/*/vmm")},
+	{"monitor", hasChild("qemu-system")},
+	{"state", hasFile("mica/*/state.json")},
+	{"command", func(t *testing.T, r *killable) bool { r.readLine(t, "here"); return true }},
+	{"end of the command", func(t *testing.T, r *killable) bool {
+		r.readLine(t, "here")
+		r.stdin.Close()
+		r.readLine(t, "bye")
+		return true
+	}},
+}
+
+// TestKill kills the supervisor of a run at each point, with no warning: all that the run had started and made is gone once its janitor is
+// done, and the next run works.
 func TestKill(t *testing.T) {
-	const points = 10
 	env := newHome(t, way{vmm: "qemu", transport: "vhost-user"}).env
-	steps := countSteps(t, env)
-	if steps < points-2 {
-		t.Fatalf("mica run --debug says only %d lines: too few points to kill it at", steps)
+	for _, p := range points {
+		t.Run(p.name, func(t *testing.T) {
+			runtime := runtimeDir(t)
+			r := startRun(t, env, runtime)
+			poll(t, func() []string {
+				if p.reached(t, r) {
+					return nil
+				}
+				return []string{"never came to this point"}
+			})
+			started := descendants(t, r.cmd.Process.Pid)
+			if err := r.cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			_ = r.cmd.Wait() // it was killed
+			poll(t, func() []string { return leftovers(t, runtime, started) })
+			next := micaRun(env, runtime, "echo", "works")
+			out, err := next.Output()
+			if string(out) != "works\n" || err != nil {
+				t.Errorf("the next run printed %q and ended with %v", out, err)
+			}
+		})
 	}
-	for point := range points {
-		// The first point is before mica has said anything, the last one is when the guest's command runs.
-		line := point * steps / (points - 2)
-		name := fmt.Sprintf("after line %d", line)
-		if point == points-1 {
-			line, name = -1, "in the guest's command"
+}
+
+func hasFile(pattern string) func(*testing.T, *killable) bool {
+	return func(t *testing.T, r *killable) bool {
+		found, err := filepath.Glob(filepath.Join(r.runtime, pattern))
+		return err == nil && len(found) > 0
+	}
+}
+
+func hasChild(word string) func(*testing.T, *killable) bool {
+	return func(t *testing.T, r *killable) bool {
+		for pid := range descendants(t, r.cmd.Process.Pid) {
+			if command, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); bytes.Contains(command, []byte(word)) {
+				return true
+			}
 		}
-		t.Run(name, func(t *testing.T) { killAfter(t, env, line) })
+		return false
 	}
 }
 
-// countSteps gives the number of lines that mica says with --debug until the guest's command runs.
-func countSteps(t *testing.T, env []string) int {
-	t.Helper()
-	r := startRun(t, env, runtimeDir(t))
-	r.waitForGuest(t)
-	steps := strings.Count(r.said(t), "\n")
-	if err := r.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	_ = r.cmd.Wait() // 128+15
-	return steps
-}
-
-func killAfter(t *testing.T, env []string, line int) {
-	runtime := runtimeDir(t)
-	r := startRun(t, env, runtime)
-	if line < 0 {
-		r.waitForGuest(t)
-	} else {
-		r.waitForLines(t, line)
-	}
-	if err := r.cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	var exit *exec.ExitError
-	if err := r.cmd.Wait(); !errors.As(err, &exit) {
-		t.Fatalf("mica ended with %v, want a kill", err)
-	}
-	poll(t, func() []string { return leftovers(t, runtime) })
-	next := micaRun(env, runtime, "echo", "works")
-	out, err := next.Output()
-	if string(out) != "works\n" || err != nil {
-		t.Errorf("the next run printed %q and ended with %v", out, err)
-	}
-}
-
-// A killable is a run with --debug whose command says that it is there and stays.
+// A killable is a run whose command says that it is there, and ends when its standard input does.
 type killable struct {
-	cmd    *exec.Cmd
-	stdout *bufio.Reader
-	stderr string // a file
+	cmd     *exec.Cmd
+	runtime string // its XDG_RUNTIME_DIR
+	stdin   io.WriteCloser
+	stdout  *bufio.Reader
 }
 
 func startRun(t *testing.T, env []string, runtime string) *killable {
 	t.Helper()
-	r := &killable{cmd: micaRun(env, runtime, "sh", "-c", "echo here; sleep 1000"), stderr: filepath.Join(t.TempDir(), "stderr")}
-	stderr, err := os.Create(r.stderr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stderr.Close()
-	r.cmd.Stderr = stderr
+	r := &killable{cmd: micaRun(env, runtime, "sh", "-c", "echo here; cat; echo bye"), runtime: runtime}
 	stdout, err := r.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.stdout = bufio.NewReader(stdout)
+	if r.stdin, err = r.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
 	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -98,8 +112,15 @@ func startRun(t *testing.T, env []string, runtime string) *killable {
 	return r
 }
 
+func (r *killable) readLine(t *testing.T, want string) {
+	t.Helper()
+	if line, err := r.stdout.ReadString('\n'); line != want+"\n" {
+		t.Fatalf("the guest said %q, want %s: %v", line, want, err)
+	}
+}
+
 func micaRun(env []string, runtime string, command ...string) *exec.Cmd {
-	args := []string{"--debug", "run", "--vmm", "qemu", "--transport", "vhost-user"}
+	args := []string{"run", "--vmm", "qemu", "--transport", "vhost-user"}
 	var mica string
 	for _, v := range env {
 		if key, value, _ := strings.Cut(v, "="); key == "BUSYBOX" {
@@ -113,32 +134,6 @@ func micaRun(env []string, runtime string, command ...string) *exec.Cmd {
 	return cmd
 }
 
-func (r *killable) said(t *testing.T) string {
-	t.Helper()
-	text, err := os.ReadFile(r.stderr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
-}
-
-func (r *killable) waitForLines(t *testing.T, n int) {
-	t.Helper()
-	poll(t, func() []string {
-		if said := r.said(t); strings.Count(said, "\n") < n {
-			return []string{fmt.Sprintf("mica said less than %d lines: %s", n, said)}
-		}
-		return nil
-	})
-}
-
-func (r *killable) waitForGuest(t *testing.T) {
-	t.Helper()
-	if line, err := r.stdout.ReadString('\n'); line != "here\n" {
-		t.Fatalf("the guest said %q, %v; mica said:\n%s", line, err, r.said(t))
-	}
-}
-
 // poll waits until nothing is wrong, for a minute.
 func poll(t *testing.T, wrong func() []string) {
 	t.Helper()
@@ -147,7 +142,7 @@ func poll(t *testing.T, wrong func() []string) {
 		if time.Now().After(deadline) {
 			t.Fatal(strings.Join(lines, "\n"))
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(time.Millisecond)
 	}
 }
 
@@ -162,8 +157,52 @@ func runtimeDir(t *testing.T) string {
 	return dir
 }
 
-// leftovers names what a run with this XDG_RUNTIME_DIR has left: files of its own, mounts, processes.
-func leftovers(t *testing.T, runtime string) []string {
+// A process is known by its id and by when it started, in the kernel's ticks.
+type processes map[int]string
+
+// descendants are the processes that pid has started, and those that they have.
+func descendants(t *testing.T, pid int) processes {
+	t.Helper()
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	children := map[int][]int{}
+	started := map[int]string{}
+	for _, stat := range stats {
+		id, parent, start, ok := readStat(stat)
+		if !ok {
+			continue // has ended
+		}
+		children[parent] = append(children[parent], id)
+		started[id] = start
+	}
+	found := processes{}
+	for next := children[pid]; len(next) > 0; next = next[1:] {
+		found[next[0]] = started[next[0]]
+		next = append(next, children[next[0]]...)
+	}
+	return found
+}
+
+// readStat reads what proc(5) calls pid, ppid and starttime: fields 1, 4 and 22; the second can hold anything in parentheses. A zombie counts as ended.
+func readStat(path string) (id, parent int, start string, ok bool) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0, 0, "", false
+	}
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	if len(fields) < 20 || fields[0] == "Z" {
+		return 0, 0, "", false
+	}
+	id, _ = strconv.Atoi(filepath.Base(filepath.Dir(path)))
+	parent, _ = strconv.Atoi(fields[1])
+	return id, parent, fields[19], true
+}
+
+// leftovers names what a run has left: files in its XDG_RUNTIME_DIR, mounts there, and processes, those that were seen and those that have it
+// in their environment.
+func leftovers(t *testing.T, runtime string, seen processes) []string {
 	t.Helper()
 	left, err := filepath.Glob(filepath.Join(runtime, "mica", "*"))
 	if err != nil {
@@ -178,15 +217,15 @@ func leftovers(t *testing.T, runtime string) []string {
 			left = append(left, "mount "+line)
 		}
 	}
-	processes, err := filepath.Glob("/proc/[0-9]*")
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, process := range processes {
-		environ, _ := os.ReadFile(process + "/environ") // may have ended
-		command, _ := os.ReadFile(process + "/cmdline")
-		if len(command) > 0 && bytes.Contains(append(environ, command...), []byte(runtime)) {
-			left = append(left, fmt.Sprintf("process %s %q", filepath.Base(process), command))
+	for _, stat := range stats {
+		id, _, start, ok := readStat(stat)
+		environ, _ := os.ReadFile(filepath.Join(filepath.Dir(stat), "environ"))
+		if ok && (seen[id] == start || bytes.Contains(environ, []byte(runtime))) {
+			left = append(left, fmt.Sprintf("process %d", id))
 		}
 	}
 	return left

@@ -120,7 +120,9 @@ func newHome(t *testing.T, w way) *home {
 		"DEBS=" + testenv.Cache(t, "debs"),
 		"MICA_KERNEL=" + kernel,
 		"MICA_KERNEL_NOINITRD=" + withoutInitramfs,
-		"MICA_LIBKRUN=" + testenv.Libkrun(t),
+	}
+	if w.vmm == "krun" {
+		h.env = append(h.env, "MICA_LIBKRUN="+testenv.Libkrun(t))
 	}
 	if w.virtiofsd != "" {
 		h.env = append(h.env, "MICA_VIRTIOFSD="+w.virtiofsd)
