@@ -176,10 +176,13 @@ func (fs *FS) unref(n *inode, count int64) {
 		var parents []place
 		n.mu.Lock()
 		parents, n.places = n.places, nil
-		orphan := n.orphan
+		orphan, gone := n.orphan, n.gone
 		n.orphan = nil
 		n.mu.Unlock()
 		if orphan != nil {
+			if gone {
+				fs.upper.dropLarge(spot{dir: orphan})
+			}
 			orphan.release()
 		}
 		if n.dir != nil {

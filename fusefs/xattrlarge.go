@@ -86,7 +86,7 @@ func (u *upper) removeXattr(s spot, host string) error {
 	return s.removexattr(host)
 }
 
-// dropLarge removes the large values of a file that is about to lose its last name.
+// dropLarge removes the large values of a file that nobody can reach any more.
 func (u *upper) dropLarge(s spot) {
 	if !u.hasLarge.Load() {
 		return
