@@ -281,6 +281,11 @@ func (n *inode) setOwnerFrom(s spot, in *fuse.SetAttrIn) error {
 	if gid, ok := in.GetGID(); ok {
 		o.gid = gid
 	}
+	if o.mode != was.mode {
+		if err := n.chmodACL(s, o.mode); err != nil {
+			return err
+		}
+	}
 	if o == was {
 		return s.utimes([2]unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Nsec: unix.UTIME_OMIT}})
 	}
@@ -321,8 +326,7 @@ func (n *inode) truncate(s spot, size int64) error {
 		return err
 	}
 	defer unix.Close(fd)
-	if err := n.fs.upper.limit.resize(fd, size); err != nil {
-		return err
-	}
-	return ignoringEINTR(func() error { return unix.Ftruncate(fd, size) })
+	return n.fs.upper.limit.change(fd, 0, func() error {
+		return ignoringEINTR(func() error { return unix.Ftruncate(fd, size) })
+	})
 }

@@ -5,6 +5,9 @@ type Config struct {
 	Layers    []Layer          // bottom to top
 	Synthetic []SyntheticEntry // between the layers and the upper; SetSynthetic replaces it
 	Upper     *Upper           // nil: the union is read-only
+
+	// RealOwners is Upper.RealOwners for the folders of Layers, and so for a union without an upper.
+	RealOwners bool
 }
 
 // A Layer is one lower folder.

@@ -53,16 +53,38 @@ func (n *inode) copyUp(level copyLevel) error {
 	name := u.temp()
 	c := copyUp{inode: n, name: name, work: spot{dir: u.work, name: name}}
 	if err := c.make(level); err != nil {
-		u.discard(name)
+		c.abandon()
 		return err
 	}
-	n.fs.tree.RLock()
-	defer n.fs.tree.RUnlock()
-	if err := c.place(); err != nil {
-		u.discard(name)
+	if err := c.publish(); err != nil {
+		c.abandon()
 		return err
 	}
 	return nil
+}
+
+// publish names the copy. One that has several names takes the whole tree, so that nobody sees some of them.
+func (c *copyUp) publish() error {
+	n := c.inode
+	n.fs.tree.RLock()
+	n.mu.RLock()
+	count := len(n.places)
+	n.mu.RUnlock()
+	if count <= 1 {
+		defer n.fs.tree.RUnlock()
+		return c.place()
+	}
+	n.fs.tree.RUnlock()
+	n.fs.tree.Lock()
+	defer n.fs.tree.Unlock()
+	return c.place()
+}
+
+// abandon removes the work file.
+func (c *copyUp) abandon() {
+	u := c.inode.fs.upper
+	u.limit.add(c.work, -1)
+	u.discard(c.name)
 }
 
 // parentsToUpper brings all folders that name the inode to the upper. Those are not given back, so it stays so.
@@ -152,10 +174,7 @@ func (c *copyUp) makeFile(level copyLevel) error {
 		}
 		return unix.Ftruncate(fd, int64(c.attr.size))
 	}
-	if err := u.limit.grow(int64(c.attr.size)); err != nil {
-		return err
-	}
-	return n.copyContents(fd)
+	return u.limit.change(fd, int64(c.attr.blocks*512), func() error { return n.copyContents(fd) })
 }
 
 // copyContents copies what is below into the file fd.
@@ -268,21 +287,25 @@ func (c *copyUp) place() error {
 	}
 	defer dir.release()
 	first.parent.dir.names.Lock()
-	err = keepTimes(dir, func() error {
-		return unix.Renameat2(u.work.fd, c.name, dir.fd, first.name, unix.RENAME_NOREPLACE)
-	})
-	if err == nil {
-		c.done()
-	}
-	first.parent.dir.names.Unlock()
-	if err != nil {
-		return err
-	}
-	for _, p := range places[1:] {
-		if err := linkInto(spot{dir: dir, name: first.name}, p); err != nil {
+	defer first.parent.dir.names.Unlock()
+	for i, p := range places[1:] {
+		if err := linkInto(c.work, p); err != nil {
+			for _, p := range places[1 : i+1] {
+				unlinkFrom(p)
+			}
 			return err
 		}
 	}
+	err = keepTimes(dir, func() error {
+		return unix.Renameat2(u.work.fd, c.name, dir.fd, first.name, unix.RENAME_NOREPLACE)
+	})
+	if err != nil {
+		for _, p := range places[1:] {
+			unlinkFrom(p)
+		}
+		return err
+	}
+	c.done()
 	return nil
 }
 
@@ -332,16 +355,23 @@ func keepTimes(dir *descriptor, f func() error) error {
 	return s.utimes([2]unix.Timespec{st.Atim, st.Mtim})
 }
 
-// linkInto gives the upper file at s the name p as well.
+// linkInto gives the upper file at s the name p as well. The caller holds the whole tree.
 func linkInto(s spot, p place) error {
 	dir, err := p.parent.folderFD()
 	if err != nil {
 		return err
 	}
 	defer dir.release()
-	p.parent.dir.names.Lock()
-	defer p.parent.dir.names.Unlock()
 	return keepTimes(dir, func() error { return unix.Linkat(s.dir.fd, s.name, dir.fd, p.name, 0) })
+}
+
+func unlinkFrom(p place) {
+	dir, err := p.parent.folderFD()
+	if err != nil {
+		return
+	}
+	defer dir.release()
+	_ = keepTimes(dir, func() error { return unix.Unlinkat(dir.fd, p.name, 0) })
 }
 
 func syncSpot(s spot) error {

@@ -8,8 +8,10 @@ import (
 // A newFile is what is to be made.
 type newFile struct {
 	own    owner
-	target []byte // of a symbolic link
-	flags  int    // the host flags of a regular file's descriptor
+	umask  uint32
+	xattrs []xattrPair // that it has from the start
+	target []byte      // of a symbolic link
+	flags  int         // the host flags of a regular file's descriptor
 }
 
 // create makes f at name in d. It returns its inode with a reference, and for a regular file an open descriptor. The caller
@@ -34,12 +36,15 @@ func (fs *FS) create(d *inode, name string, f newFile) (*inode, int, error) {
 	if err := d.inherit(&f.own); err != nil {
 		return nil, -1, err
 	}
+	if err := d.inheritACL(&f); err != nil {
+		return nil, -1, err
+	}
 	dir, err := d.folderFD()
 	if err != nil {
 		return nil, -1, err
 	}
 	defer dir.release()
-	if err := fs.upper.limit.grow(0); err != nil {
+	if err := fs.upper.limit.full(); err != nil {
 		return nil, -1, err
 	}
 	fd, err := fs.upper.makeAt(spot{dir: dir, name: name}, f, e.state == hidden)
@@ -97,7 +102,7 @@ func (d *inode) inherit(o *owner) error {
 // makeAt makes f at s, where there is nothing or a whiteout. What one system call cannot make whole is made in the work
 // folder and renamed, so that no crash leaves half of it.
 func (u *upper) makeAt(s spot, f newFile, overWhiteout bool) (int, error) {
-	if !overWhiteout && u.plain(f.own) {
+	if !overWhiteout && len(f.xattrs) == 0 && u.plain(f.own) {
 		fd, err := makeHost(s.dir.fd, s.name, f, u.owners.hostMode(f.own.mode))
 		if err != nil {
 			return -1, err
@@ -158,13 +163,30 @@ func (u *upper) makeWork(work spot, f newFile, overWhiteout bool) (int, error) {
 	if err := work.stat(&st); err != nil {
 		return fd, err
 	}
-	if err := u.owners.write(work, &st, f.own); err != nil {
+	if err := u.dress(work, &st, f); err != nil {
 		return fd, err
 	}
 	if overWhiteout && f.own.mode&unix.S_IFMT == unix.S_IFDIR {
 		return fd, u.setOpaque(work)
 	}
 	return fd, nil
+}
+
+// dress gives the new host file at s, whose stat is st, the owner and the attributes of f.
+func (u *upper) dress(s spot, st *unix.Stat_t, f newFile) error {
+	if err := u.owners.write(s, st, f.own); err != nil {
+		return err
+	}
+	for _, x := range f.xattrs {
+		host, err := u.owners.hostXattr(x.name)
+		if err == nil {
+			err = u.setXattr(s, host, x.value, 0)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // makeHost makes a regular file or a folder.
@@ -278,7 +300,7 @@ func callerOwner(in *fuse.InHeader, mode uint32) owner {
 
 // Mknod makes a file of any type but a folder or a link.
 func (c *Connection) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out *fuse.EntryOut) fuse.Status {
-	o := callerOwner(&in.InHeader, in.Mode&(unix.S_IFMT|0o7777)&^(in.Umask&0o777))
+	o := callerOwner(&in.InHeader, in.Mode&(unix.S_IFMT|0o7777))
 	switch o.mode & unix.S_IFMT {
 	case 0:
 		o.mode |= unix.S_IFREG
@@ -288,13 +310,13 @@ func (c *Connection) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out
 	default:
 		return fuse.EINVAL
 	}
-	return c.make(in.NodeId, name, newFile{own: o}, out)
+	return c.make(in.NodeId, name, newFile{own: o, umask: in.Umask}, out)
 }
 
 // Mkdir makes a folder.
 func (c *Connection) Mkdir(_ <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
-	o := callerOwner(&in.InHeader, unix.S_IFDIR|in.Mode&0o7777&^(in.Umask&0o777))
-	return c.make(in.NodeId, name, newFile{own: o}, out)
+	o := callerOwner(&in.InHeader, unix.S_IFDIR|in.Mode&0o7777)
+	return c.make(in.NodeId, name, newFile{own: o, umask: in.Umask}, out)
 }
 
 // Symlink makes a symbolic link.
@@ -310,7 +332,8 @@ func (c *Connection) Symlink(_ <-chan struct{}, in *fuse.InHeader, target, name 
 func (c *Connection) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
 	st := c.changeName(in.NodeId, name, func(d *inode) error {
 		f := newFile{
-			own:   callerOwner(&in.InHeader, unix.S_IFREG|in.Mode&0o7777&^(in.Umask&0o777)),
+			own:   callerOwner(&in.InHeader, unix.S_IFREG|in.Mode&0o7777),
+			umask: in.Umask,
 			flags: int(in.Flags & (unix.O_SYNC | unix.O_DSYNC)),
 		}
 		n, fd, err := c.makeIn(d, name, f)

@@ -60,7 +60,7 @@ func New(cfg Config) (_ *FS, err error) {
 }
 
 func (fs *FS) openLayers() error {
-	w := newOwners(fs.cfg.Upper != nil && fs.cfg.Upper.RealOwners)
+	w := newOwners(fs.cfg.RealOwners || fs.cfg.Upper != nil && fs.cfg.Upper.RealOwners)
 	for i, l := range fs.cfg.Layers {
 		var low lower
 		var err error

@@ -75,6 +75,7 @@ func (h *handle) close() {
 		h.backing = nil
 	}
 	h.mu.Unlock()
+	h.inode.closed()
 	h.inode.fs.unref(h.inode, 1)
 }
 
@@ -149,6 +150,7 @@ func (c *Connection) open(n *inode, flags uint32) (*handle, uint64, error) {
 
 func (c *Connection) addHandle(h *handle) (uint64, error) {
 	c.fs.table.ref(h.inode)
+	h.inode.opened()
 	id, err := c.handles.add(h)
 	if err != nil {
 		h.close()

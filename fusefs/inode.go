@@ -74,6 +74,8 @@ type inode struct {
 	ownSet  bool        // own is known
 	orphan  *descriptor // O_PATH, once the last known name is gone
 	gone    bool        // it has no name
+	opens   int32       // handles
+	freed   bool        // its blocks are given back
 	caps    tristate    // whether it has a security.capability
 }
 
@@ -93,6 +95,9 @@ type folder struct {
 	opaque  bool // nothing of the lower layers shows
 	moved   bool // by a rename: the synthetic layer no longer applies
 	view    syntheticView
+
+	defaultACL []byte // guarded by the inode's mu
+	aclKnown   bool
 
 	cached cachedFolder
 }

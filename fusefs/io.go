@@ -92,12 +92,10 @@ func (c *Connection) Writev(_ <-chan struct{}, in *fuse.WriteIn, data [][]byte) 
 		for _, b := range data {
 			total += int64(len(b))
 		}
-		if err := c.fs.upper.limit.write(d.fd, int64(in.Offset), total); err != nil {
+		return c.fs.upper.limit.write(d.fd, int64(in.Offset), total, func() (err error) {
+			written, err = ignoringEINTR2(func() (int, error) { return unix.Pwritev(d.fd, data, int64(in.Offset)) })
 			return err
-		}
-		var err error
-		written, err = ignoringEINTR2(func() (int, error) { return unix.Pwritev(d.fd, data, int64(in.Offset)) })
-		return err
+		})
 	})
 	return uint32(max(written, 0)), st
 }
@@ -156,13 +154,14 @@ func (c *Connection) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Sta
 		if err := h.inode.beforeWrite(true); err != nil {
 			return err
 		}
-		if in.Mode&punch == 0 {
-			if err := c.fs.upper.limit.write(d.fd, int64(in.Offset), int64(in.Length)); err != nil {
-				return err
-			}
+		need := int64(in.Length)
+		if in.Mode&punch != 0 {
+			need = 0
 		}
-		return ignoringEINTR(func() error {
-			return unix.Fallocate(d.fd, in.Mode, int64(in.Offset), int64(in.Length))
+		return c.fs.upper.limit.change(d.fd, need, func() error {
+			return ignoringEINTR(func() error {
+				return unix.Fallocate(d.fd, in.Mode, int64(in.Offset), int64(in.Length))
+			})
 		})
 	})
 }
@@ -182,15 +181,13 @@ func (c *Connection) CopyFileRange(_ <-chan struct{}, in *fuse.CopyFileRangeIn) 
 			if err := h.inode.beforeWrite(true); err != nil {
 				return err
 			}
-			if err := c.fs.upper.limit.write(to.fd, int64(in.OffOut), int64(length)); err != nil {
-				return err
-			}
 			offIn, offOut := int64(in.OffIn), int64(in.OffOut)
-			var err error
-			written, err = ignoringEINTR2(func() (int, error) {
-				return unix.CopyFileRange(from.fd, &offIn, to.fd, &offOut, int(length), 0)
+			return c.fs.upper.limit.write(to.fd, offOut, int64(length), func() (err error) {
+				written, err = ignoringEINTR2(func() (int, error) {
+					return unix.CopyFileRange(from.fd, &offIn, to.fd, &offOut, int(length), 0)
+				})
+				return err
 			})
-			return err
 		}))
 	})
 	return uint32(max(written, 0)), st

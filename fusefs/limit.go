@@ -1,16 +1,19 @@
 package fusefs
 
 import (
-	"sync/atomic"
+	"sync"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 )
 
-// A limiter caps what the upper takes. What is there is measured at start; what is added is counted before it is written.
+// A limiter caps the blocks that the upper's files take. They are measured at start; from then on each change of a file's
+// contents is counted by what it did to the file's blocks, one change at a time. Without a limit it costs nothing.
 type limiter struct {
-	max  int64
-	used atomic.Int64
+	max int64
+
+	mu   sync.Mutex
+	used int64
 }
 
 func (l *limiter) start(u *upper) error {
@@ -18,22 +21,24 @@ func (l *limiter) start(u *upper) error {
 	if l.max == 0 {
 		return nil
 	}
-	used, err := measure(spot{dir: u.root})
-	l.used.Store(used)
+	var err error
+	l.used, err = measure(spot{dir: u.root}, make(map[uint64]bool))
 	return err
 }
 
-// measure adds up the blocks of all that is below the folder at s.
-func measure(s spot) (int64, error) {
+// measure adds up the blocks of the files below the folder at s, each once.
+func measure(s spot, seen map[uint64]bool) (int64, error) {
 	var total int64
 	err := readFolder(s, func(name string, _ uint64, _ uint32) error {
-		at := spot{dir: s.dir, name: name}
 		var st unix.Stat_t
-		if err := at.stat(&st); err != nil {
+		if err := (spot{dir: s.dir, name: name}).stat(&st); err != nil {
 			return err
 		}
-		total += st.Blocks * 512
 		if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			if !seen[st.Ino] {
+				total += st.Blocks * 512
+				seen[st.Ino] = st.Nlink > 1
+			}
 			return nil
 		}
 		fd, err := openBeneath(s.dir.fd, name, unix.O_PATH|unix.O_DIRECTORY, 0)
@@ -43,58 +48,117 @@ func measure(s spot) (int64, error) {
 		d := &descriptor{fd: fd, pool: &descriptors{}}
 		d.refs.Store(1)
 		defer d.release()
-		n, err := measure(spot{dir: d})
+		n, err := measure(spot{dir: d}, seen)
 		total += n
 		return err
 	})
 	return total, err
 }
 
-// grow takes n bytes, or says ENOSPC.
-func (l *limiter) grow(n int64) error {
+// change runs f, which changes the contents of the file fd and may need blocks for need bytes; over the limit it is ENOSPC.
+func (l *limiter) change(fd int, need int64, f func() error) error {
+	if l.max == 0 {
+		return f()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var before, after unix.Stat_t
+	if err := unix.Fstat(fd, &before); err != nil {
+		return err
+	}
+	if need > 0 && l.used+need > l.max {
+		return unix.ENOSPC
+	}
+	err := f()
+	if unix.Fstat(fd, &after) == nil {
+		l.used += (after.Blocks - before.Blocks) * 512
+	}
+	return err
+}
+
+// write is change for a write of n bytes at off: what is there already costs nothing, but in a file with holes nobody knows.
+func (l *limiter) write(fd int, off, n int64, f func() error) error {
+	if l.max == 0 {
+		return f()
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	need := n
+	if st.Blocks*512 >= st.Size {
+		need = max(0, off+n-max(st.Size, off))
+	}
+	return l.change(fd, need, f)
+}
+
+// full says ENOSPC when nothing more fits: for what takes an inode rather than blocks.
+func (l *limiter) full() error {
 	if l.max == 0 {
 		return nil
 	}
-	if l.used.Add(n) > l.max {
-		l.used.Add(-n)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.used >= l.max {
 		return unix.ENOSPC
 	}
 	return nil
 }
 
-// write takes what a write of n bytes at off adds to the file fd.
-func (l *limiter) write(fd int, off, n int64) error {
+// add counts the blocks of the file at s: 1 when it has come to the upper, -1 when it is gone.
+func (l *limiter) add(s spot, sign int64) {
 	if l.max == 0 {
-		return nil
+		return
 	}
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return err
+	if s.stat(&st) != nil {
+		return
 	}
-	return l.grow(max(0, off+n-max(st.Size, off)))
-}
-
-// resize gives back what a truncation frees.
-func (l *limiter) resize(fd int, size int64) error {
-	if l.max == 0 {
-		return nil
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return err
-	}
-	if freed := st.Blocks*512 - size; freed > 0 {
-		l.used.Add(-freed)
-	}
-	return nil
+	l.mu.Lock()
+	l.used += sign * st.Blocks * 512
+	l.mu.Unlock()
 }
 
 func (l *limiter) statfs(out *fuse.StatfsOut) {
 	if l.max == 0 {
 		return
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	unit := uint64(out.Frsize)
 	out.Blocks = min(out.Blocks, uint64(l.max)/unit)
-	free := uint64(max(0, l.max-l.used.Load())) / unit
+	free := uint64(max(0, l.max-l.used)) / unit
 	out.Bfree, out.Bavail = min(out.Bfree, free), min(out.Bavail, free)
+}
+
+// opened counts an open handle, and closed takes it back: a file without a name gives its blocks back when the last is gone.
+func (n *inode) opened() {
+	n.mu.Lock()
+	n.opens++
+	again := n.freed
+	n.freed = false
+	orphan := n.orphan
+	n.mu.Unlock()
+	if again && orphan != nil {
+		n.fs.upper.limit.add(spot{dir: orphan}, 1)
+	}
+}
+
+func (n *inode) closed() {
+	n.mu.Lock()
+	n.opens--
+	n.mu.Unlock()
+	n.settle()
+}
+
+func (n *inode) settle() {
+	n.mu.Lock()
+	free := n.gone && n.opens == 0 && !n.freed && n.orphan != nil && n.orphan.hold()
+	n.freed = n.freed || free
+	orphan := n.orphan
+	n.mu.Unlock()
+	if free {
+		n.fs.upper.limit.add(spot{dir: orphan}, -1)
+		orphan.release()
+	}
 }

@@ -90,10 +90,8 @@ func (n *inode) completeCopy(level copyLevel) error {
 
 // bringContents copies the contents into fd, a hole of their size, durably.
 func (n *inode) bringContents(fd int, size int64) error {
-	if err := n.fs.upper.limit.grow(size); err != nil {
-		return err
-	}
-	if err := n.copyContents(fd); err != nil {
+	err := n.fs.upper.limit.change(fd, size, func() error { return n.copyContents(fd) })
+	if err != nil {
 		return err
 	}
 	return unix.Fsync(fd)

@@ -31,6 +31,7 @@ func ServerOptions(debug bool) *fuse.MountOptions {
 		MaxBackground:        64,
 		Debug:                debug,
 		EnableSymlinkCaching: true,
+		EnableAcl:            true, // which implies default_permissions
 		PanicHandler:         panicked,
 		// ATOMIC_O_TRUNC: no copy of what is about to be cut off. DONT_MASK: the umask matters where a default ACL does not.
 		// HANDLE_KILLPRIV_V2: no getxattr before each write; the server drops setuid bits and capabilities.
@@ -115,6 +116,7 @@ func serve(fs *FS, where, dir string, o MountOptions) (*Mounted, error) {
 	options := ServerOptions(o.Debug)
 	options.FsName = o.source()
 	options.AllowOther = o.AllowOther
+	options.EnableAcl = o.DefaultPermissions
 	if where == dir {
 		options.Options = []string{"nosuid", "nodev"}
 		if o.DefaultPermissions {

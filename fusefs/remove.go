@@ -147,6 +147,7 @@ func (n *inode) removed(d *inode, name string, keep *descriptor, last bool) {
 	}
 	if last {
 		fs.table.remove(n)
+		n.settle()
 	}
 	n.dropPlace(d, name)
 }

@@ -14,8 +14,8 @@ func (c *Connection) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.Cre
 		if err := d.toUpper(metadataOnly); err != nil {
 			return err
 		}
-		own := callerOwner(&in.InHeader, unix.S_IFREG|in.Mode&0o7777&^(in.Umask&0o777))
-		n, fd, err := c.makeNameless(d, own)
+		own := callerOwner(&in.InHeader, unix.S_IFREG|in.Mode&0o7777)
+		n, fd, err := c.makeNameless(d, newFile{own: own, umask: in.Umask})
 		if err != nil {
 			return err
 		}
@@ -23,18 +23,21 @@ func (c *Connection) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.Cre
 	})
 }
 
-func (c *Connection) makeNameless(d *inode, own owner) (*inode, int, error) {
+func (c *Connection) makeNameless(d *inode, f newFile) (*inode, int, error) {
 	fs, u := c.fs, c.fs.upper
 	fs.tree.RLock()
 	defer fs.tree.RUnlock()
-	if err := d.inherit(&own); err != nil {
+	if err := d.inherit(&f.own); err != nil {
+		return nil, -1, err
+	}
+	if err := d.inheritACL(&f); err != nil {
 		return nil, -1, err
 	}
 	fd, err := openBeneath(u.work.fd, ".", unix.O_TMPFILE|unix.O_RDWR, 0o600)
 	if err != nil {
 		return nil, -1, err
 	}
-	n, err := fs.nameless(fd, own)
+	n, err := fs.nameless(fd, f)
 	if err != nil {
 		_ = unix.Close(fd)
 		return nil, -1, err
@@ -43,7 +46,7 @@ func (c *Connection) makeNameless(d *inode, own owner) (*inode, int, error) {
 }
 
 // nameless makes the inode of the nameless file fd, which stays reachable by a descriptor of the inode's own.
-func (fs *FS) nameless(fd int, own owner) (*inode, error) {
+func (fs *FS) nameless(fd int, f newFile) (*inode, error) {
 	orphan, err := fs.fds.wrap(unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0))
 	if err != nil {
 		return nil, err
@@ -54,12 +57,12 @@ func (fs *FS) nameless(fd int, own owner) (*inode, error) {
 		orphan.release()
 		return nil, err
 	}
-	if err := fs.upper.owners.write(s, &st, own); err != nil {
+	if err := fs.upper.dress(s, &st, f); err != nil {
 		orphan.release()
 		return nil, err
 	}
 	n := &inode{
-		fs: fs, ino: stIno(upperSpace, st.Ino), typ: unix.S_IFREG, upper: true, own: own, ownSet: !fs.shared(),
+		fs: fs, ino: stIno(upperSpace, st.Ino), typ: unix.S_IFREG, upper: true, own: f.own, ownSet: !fs.shared(),
 		orphan: orphan, gone: true, caps: no, refs: 1,
 	}
 	return n, nil

@@ -96,7 +96,7 @@ func (fs *FS) ownersOf() owners {
 	if fs.upper != nil {
 		return fs.upper.owners
 	}
-	return owners{}
+	return owners{real: fs.cfg.RealOwners}
 }
 
 // copyXattrs gives the upper file at s the attributes that the inode has below.
@@ -312,6 +312,9 @@ func (c *Connection) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, name strin
 			n.caps = unknown
 		}
 		n.mu.Unlock()
+		if name == aclAccess || name == aclDefault {
+			return n.setACL(s, name, value, in.SetXAttrFlags&fuse.SETXATTR_ACL_KILL_SGID != 0)
+		}
 		return c.fs.upper.setXattr(s, host, value, int(in.Flags))
 	})
 }
@@ -339,6 +342,7 @@ func (c *Connection) RemoveXAttr(_ <-chan struct{}, in *fuse.InHeader, name stri
 			return err
 		}
 		defer s.release()
+		n.forgetACL()
 		return c.fs.upper.removeXattr(s, host)
 	})
 }
