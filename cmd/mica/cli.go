@@ -26,6 +26,7 @@ type cli struct {
 	Rm      rmCommand      `cmd:"" help:"Remove what a sandbox has changed in its root, and its logs."`
 	Mount   mountCommand   `cmd:"" help:"Show the root of a sandbox, running or not, on a folder of the host."`
 	Umount  umountCommand  `cmd:"" help:"End a mount."`
+	Overlay overlayCommand `cmd:"" help:"Mount folders as one, as fuse-overlayfs does."`
 	Pull    pullCommand    `cmd:"" help:"Make an image ready, and print its digest."`
 	Init    initCommand    `cmd:"" help:"Write a commented mica.toml."`
 	Doctor  doctorCommand  `cmd:"" help:"Say what is here, what is missing, and the command that mends it."`

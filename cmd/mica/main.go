@@ -13,12 +13,16 @@ func main() {
 	if hidden(os.Args) {
 		return
 	}
-	os.Exit(run(os.Args[1:]))
+	os.Exit(run(os.Args))
 }
 
-// run carries out one command line and returns its exit status.
+// run carries out one command line, the program's name first, and returns its exit status.
 func run(args []string) int {
 	a := &app{ctx: context.Background(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	if status, linked := runLinked(a, args); linked {
+		return status
+	}
+	args = args[1:]
 	args, a.args = cutArgs(args)
 	return a.exit(a.parseAndRun(args))
 }
@@ -51,13 +55,7 @@ func (a *app) parseAndRun(args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if r := recover(); r == errShown {
-			err = nil
-		} else if r != nil {
-			panic(r)
-		}
-	}()
+	defer recoverShown(&err)
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
@@ -70,6 +68,15 @@ func (a *app) parseAndRun(args []string) (err error) {
 		return usage(verb+" takes nothing after --", "mica "+verb)
 	}
 	return parsed.Run(a)
+}
+
+// recoverShown is deferred where kong parses: help that was shown is no error.
+func recoverShown(err *error) {
+	if r := recover(); r == errShown {
+		*err = nil
+	} else if r != nil {
+		panic(r)
+	}
 }
 
 // usageError is what kong says of a command line, with the help that would do.
