@@ -43,12 +43,12 @@ func (n *inode) stat() (attributes, error) {
 		n.mu.RUnlock()
 		return a, err
 	}
-	s, err := n.spot()
-	if err != nil {
-		return attributes{}, err
-	}
-	defer s.release()
-	return n.statAt(s)
+	var a attributes
+	err := n.nearbyDo(func(s spot) (err error) {
+		a, err = n.statAt(s)
+		return err
+	})
+	return a, err
 }
 
 func (n *inode) statAt(s spot) (attributes, error) {
@@ -57,6 +57,9 @@ func (n *inode) statAt(s spot) (attributes, error) {
 		return attributes{}, err
 	}
 	st := statOf(&x)
+	if !n.isHost(&st) && n != n.fs.root {
+		return attributes{}, errMoved
+	}
 	own, err := n.owner(s, &st)
 	if err != nil {
 		return attributes{}, err

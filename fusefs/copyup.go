@@ -313,7 +313,7 @@ func (c *copyUp) place() error {
 func (c *copyUp) done() {
 	n := c.inode
 	n.mu.Lock()
-	n.upper, n.meta, n.unnamed = true, c.meta, true
+	n.upper, n.host, n.meta, n.unnamed = true, c.stat.Ino, c.meta, true
 	if !n.fs.shared() {
 		n.own, n.ownSet = c.attr.owner, true
 	}

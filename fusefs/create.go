@@ -65,7 +65,7 @@ func (fs *FS) created(d *inode, name string, own owner, s spot) (*inode, error) 
 		return nil, err
 	}
 	k := key{upperSpace, st.Ino}
-	n := &inode{fs: fs, ino: stIno(k.space, k.ino), typ: own.mode & unix.S_IFMT, upper: true, unnamed: true, caps: no}
+	n := &inode{fs: fs, ino: stIno(k.space, k.ino), typ: own.mode & unix.S_IFMT, upper: true, host: st.Ino, unnamed: true, caps: no}
 	if !fs.shared() {
 		n.own, n.ownSet = own, true
 	}

@@ -31,6 +31,11 @@ func (n *inode) folderFD() (*descriptor, error) {
 		return d, nil
 	}
 	n.mu.RLock()
+	if n.orphan != nil && n.orphan.hold() {
+		d := n.orphan
+		n.mu.RUnlock()
+		return d, nil
+	}
 	if len(n.places) == 0 {
 		n.mu.RUnlock()
 		return nil, unix.ESTALE
@@ -45,6 +50,11 @@ func (n *inode) folderFD() (*descriptor, error) {
 	d, err := fs.fds.wrap(openBeneath(parent.fd, p.name, unix.O_PATH|unix.O_DIRECTORY, 0))
 	if err != nil {
 		return nil, err
+	}
+	var st unix.Stat_t
+	if err := (spot{dir: d}).stat(&st); err != nil || !n.isHost(&st) {
+		d.release()
+		return nil, unix.ESTALE
 	}
 	fs.folder.put(n, d)
 	return d, nil

@@ -1,9 +1,11 @@
 package fusefs
 
 import (
+	"errors"
 	"hash/fnv"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -67,6 +69,7 @@ type inode struct {
 	mu      sync.RWMutex
 	places  []place     // most recent first; a folder has one
 	lowers  []lowerNode // a folder's parts, top first; where a file's contents are while they are not in the upper
+	host    uint64      // the host's inode number, of what is in the upper
 	upper   bool        // the inode is in the upper, and never leaves it
 	meta    bool        // in the upper, but for its contents
 	unnamed bool        // its names may not be durable yet
@@ -249,8 +252,9 @@ func (n *inode) inUpper() bool {
 	return n.upper
 }
 
-// spot is where the inode is on the host; it must be in the upper. The caller releases it.
-func (n *inode) spot() (spot, error) {
+// nearby is where the inode was on the host a moment ago; it must be in the upper. Somebody may be removing that name, so
+// what is found there counts only if it is isHost. The caller releases it.
+func (n *inode) nearby() (spot, error) {
 	if n.isDir() {
 		d, err := n.folderFD()
 		return spot{dir: d}, err
@@ -269,4 +273,60 @@ func (n *inode) spot() (spot, error) {
 	n.mu.RUnlock()
 	d, err := p.parent.folderFD()
 	return spot{dir: d, name: p.name}, err
+}
+
+// isHost reports whether st is the inode's host file.
+func (n *inode) isHost(st *unix.Stat_t) bool {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.host == st.Ino
+}
+
+// errMoved says that a host file was not where it had been a moment ago.
+var errMoved = errors.New("host file has moved")
+
+// nearbyDo calls f with the place of the inode's host file, again while f finds that the file has just moved from there.
+func (n *inode) nearbyDo(f func(s spot) error) error {
+	for pause := time.Duration(1); pause < 1<<16; pause *= 2 {
+		s, err := n.nearby()
+		if err != nil {
+			return err
+		}
+		err = f(s)
+		s.release()
+		if err != errMoved && err != unix.ENOENT {
+			return err
+		}
+		// Whoever removes the name is about to say so: it takes microseconds.
+		time.Sleep(pause * time.Microsecond)
+	}
+	return unix.ESTALE
+}
+
+// spot pins the inode's host file, which must be in the upper: names may come and go, the spot stays this file.
+func (n *inode) spot() (pinned spot, _ error) {
+	if n.isDir() {
+		return n.nearby()
+	}
+	err := n.nearbyDo(func(s spot) error {
+		if s.name == "" {
+			s.dir.hold()
+			pinned = s
+			return nil
+		}
+		d, err := n.fs.fds.wrap(s.openPath())
+		if err != nil {
+			return err
+		}
+		var st unix.Stat_t
+		pinned = spot{dir: d}
+		if err = pinned.stat(&st); err == nil && !n.isHost(&st) {
+			err = errMoved
+		}
+		if err != nil {
+			d.release()
+		}
+		return err
+	})
+	return pinned, err
 }

@@ -162,7 +162,7 @@ func (fs *FS) internUpper(d *inode, name string, e upperEntry) (*inode, error) {
 		fs.table.remove(n)
 		fs.unref(n, 1)
 	}
-	n := &inode{fs: fs, ino: stIno(k.space, k.ino), typ: e.own.mode & unix.S_IFMT, upper: true}
+	n := &inode{fs: fs, ino: stIno(k.space, k.ino), typ: e.own.mode & unix.S_IFMT, upper: true, host: e.st.Ino}
 	if !fs.shared() {
 		n.own, n.ownSet = e.own, true
 	}

@@ -171,18 +171,39 @@ func (fs *FS) removeFolder(d, n *inode, name string) error {
 		return err
 	}
 	defer dir.release()
+	keep := n.keepFolder()
 	if err := fs.upper.clearFolder(spot{dir: dir, name: name}, n.inUpper(), len(below) > 0); err != nil {
+		if keep != nil {
+			keep.release()
+		}
 		return err
 	}
-	n.mu.Lock()
-	n.gone = true
-	n.mu.Unlock()
-	n.dir.listing = &listing{next: firstCookie}
-	fs.folder.forget(n)
-	fs.table.remove(n)
+	n.folderRemoved(keep)
 	n.dropPlace(d, name)
 	d.dir.unnote(name)
 	return nil
+}
+
+// keepFolder holds the upper folder that is about to go, for those who are in it.
+func (n *inode) keepFolder() *descriptor {
+	if !n.inUpper() {
+		return nil
+	}
+	keep, err := n.folderFD()
+	if err != nil {
+		return nil
+	}
+	return keep
+}
+
+// folderRemoved records that the folder has no name any more.
+func (n *inode) folderRemoved(keep *descriptor) {
+	n.mu.Lock()
+	n.gone, n.orphan = true, keep
+	n.mu.Unlock()
+	n.dir.listing = &listing{next: firstCookie}
+	n.fs.folder.forget(n)
+	n.fs.table.remove(n)
 }
 
 // clearFolder takes a folder that shows nothing, but may hold whiteouts, out of the upper.

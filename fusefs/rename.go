@@ -194,7 +194,11 @@ func (r *rename) move() error {
 	}
 	var keep *descriptor
 	last := false
-	if r.target != nil && !r.target.isDir() {
+	switch {
+	case r.target == nil:
+	case r.target.isDir():
+		keep = r.target.keepFolder()
+	default:
 		keep, last = r.fs.keepOrphan(r.target, to)
 	}
 	if err := r.moveHost(from, to); err != nil {
@@ -311,12 +315,7 @@ func (r *rename) forgetTarget(keep *descriptor, last bool) {
 		n.removed(r.to, r.newName, keep, last)
 		return
 	}
-	n.mu.Lock()
-	n.gone = true
-	n.mu.Unlock()
-	n.dir.listing = &listing{next: firstCookie}
-	r.fs.folder.forget(n)
-	r.fs.table.remove(n)
+	n.folderRemoved(keep)
 	n.dropPlace(r.to, r.newName)
 }
 

@@ -62,7 +62,7 @@ func (fs *FS) nameless(fd int, f newFile) (*inode, error) {
 		return nil, err
 	}
 	n := &inode{
-		fs: fs, ino: stIno(upperSpace, st.Ino), typ: unix.S_IFREG, upper: true, own: f.own, ownSet: !fs.shared(),
+		fs: fs, ino: stIno(upperSpace, st.Ino), typ: unix.S_IFREG, upper: true, host: st.Ino, own: f.own, ownSet: !fs.shared(),
 		orphan: orphan, gone: true, caps: no, refs: 1,
 	}
 	return n, nil
