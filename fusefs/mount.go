@@ -18,7 +18,7 @@ type MountOptions struct {
 	DefaultPermissions bool // the kernel checks owner and mode
 	Guest              bool // a guest is behind the mount: see ConnectOptions
 	Debug              bool
-	Source             string // what /proc/mounts names, without "mica:"
+	Source             string // what /proc/mounts names, after "mica:"
 }
 
 const maxIO = 1 << 20 // bytes of one read or write
@@ -99,7 +99,7 @@ func mountDevice(dir string, o MountOptions) (int, error) {
 	return fd, nil
 }
 
-func (o MountOptions) source() string { return "mica:" + o.Source }
+func (o MountOptions) source() string { return "mica:" + strings.TrimPrefix(o.Source, "mica:") }
 
 func (o MountOptions) kernelOptions() []string {
 	var options []string
