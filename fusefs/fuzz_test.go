@@ -177,7 +177,7 @@ func FuzzRequest(f *testing.F) {
 		c.Close()
 		must(t, fsys.Close())
 		if n := countDescriptors(t); n > descriptors {
-			t.Errorf("%d descriptors were open before, %d after", descriptors, n)
+			t.Errorf("%d descriptors were open before, %d after: %q", descriptors, n, descriptorTargets())
 		}
 		if digest(t, outside)+digest(t, lower) != before {
 			t.Error("something outside the upper has changed")
@@ -185,9 +185,9 @@ func FuzzRequest(f *testing.F) {
 	})
 }
 
-// FuzzOverride is an upper file and an upper folder with any override_stat: a folder stays one, a file is never one, and what
+// FuzzOverriddenFile is an upper file and an upper folder with any override_stat: a folder stays one, a file is never one, and what
 // the guest then sets is what the next start finds.
-func FuzzOverride(f *testing.F) {
+func FuzzOverriddenFile(f *testing.F) {
 	for _, value := range []string{
 		"0:0:0755", "1000:1000:0644:file", "0:0:0777:symlink", "4294967295:0:07777:char-1-3", "0:0:0:block-4095-1048575", "0:0:040755",
 		"0:0:0100644", "0:0:0120777", "::", "-1:0:0755", "0:0:0755:dir", "0:0:0755:pipe-1-1", "99999999999:0:0", "0:0:0755\x00",
@@ -298,4 +298,13 @@ func FuzzWhiteout(f *testing.F) {
 			t.Error("another name is hidden")
 		}
 	})
+}
+
+func descriptorTargets() (targets []string) {
+	links, _ := filepath.Glob("/proc/self/fd/*")
+	for _, link := range links {
+		target, _ := os.Readlink(link)
+		targets = append(targets, target)
+	}
+	return targets
 }

@@ -153,10 +153,11 @@ func (l *folderLower) readlink(n lowerNode) (string, error) {
 }
 
 func (l *folderLower) xattrs(n lowerNode) ([]xattrPair, error) {
-	s, err := l.parent(n.path)
+	of := l.parent
 	if n.path == "" {
-		s, err = l.at("")
+		of = l.at
 	}
+	s, err := of(n.path)
 	if err != nil {
 		return nil, err
 	}
