@@ -330,7 +330,7 @@ func (c *copyUp) placeOrphan() error {
 	if n.isDir() {
 		return unix.ENOENT
 	}
-	d, err := n.fs.fds.wrap(openBeneath(u.work.fd, c.name, unix.O_PATH, 0))
+	d, err := n.fs.fds.wrapKept(openBeneath(u.work.fd, c.name, unix.O_PATH, 0))
 	if err != nil {
 		return err
 	}

@@ -350,7 +350,7 @@ func (c *Connection) Create(cancel <-chan struct{}, in *fuse.CreateIn, name stri
 
 // answerOpen answers with a new file, whose reference and descriptor it takes over.
 func (c *Connection) answerOpen(d, n *inode, fd int, in *fuse.CreateIn, out *fuse.CreateOut) error {
-	backing, err := c.fs.fds.wrap(fd, nil)
+	backing, err := c.fs.fds.wrapKept(fd, nil)
 	if err != nil {
 		c.fs.unref(n, 1)
 		return err

@@ -36,7 +36,7 @@ func New(cfg Config) (_ *FS, err error) {
 	fs := &FS{cfg: cfg, fds: newDescriptors()}
 	fs.table.inodes = make(map[key]*inode)
 	fs.conns.open = make(map[*Connection]struct{})
-	fs.folder.limit = max(16, min(1024, int(fs.fds.limit.Load()/4)))
+	fs.folder.limit = max(16, min(1024, int(fs.fds.limit.Load()/8)))
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, fs.Close())

@@ -126,14 +126,14 @@ func (n *inode) openContents(flags int) (*descriptor, error) {
 		if len(lowers) == 0 {
 			return nil, unix.EIO
 		}
-		return n.fs.fds.wrap(lowers[0].layer.open(lowers[0]))
+		return n.fs.fds.wrapKept(lowers[0].layer.open(lowers[0]))
 	}
 	s, err := n.spot()
 	if err != nil {
 		return nil, err
 	}
 	defer s.release()
-	return n.fs.fds.wrap(s.open(flags))
+	return n.fs.fds.wrapKept(s.open(flags))
 }
 
 // open makes a handle. The inode's contents are in the upper already if it is for writing.

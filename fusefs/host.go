@@ -56,12 +56,21 @@ func newDescriptors() *descriptors {
 	return p
 }
 
-// wrap counts fd, or closes it and says ENFILE when there are too many.
+// wrap counts fd, or closes it and says ENFILE when there are too many. It is for what one request needs.
 func (p *descriptors) wrap(fd int, err error) (*descriptor, error) {
+	return p.count(fd, err, p.limit.Load())
+}
+
+// wrapKept is wrap for what stays open as long as a client likes: a quarter is left to the requests.
+func (p *descriptors) wrapKept(fd int, err error) (*descriptor, error) {
+	return p.count(fd, err, p.limit.Load()/4*3)
+}
+
+func (p *descriptors) count(fd int, err error, limit int64) (*descriptor, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.used.Add(1) > p.limit.Load() {
+	if p.used.Add(1) > limit {
 		p.used.Add(-1)
 		_ = unix.Close(fd)
 		return nil, unix.ENFILE

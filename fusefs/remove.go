@@ -129,7 +129,7 @@ func (fs *FS) keepOrphan(n *inode, s spot) (keep *descriptor, last bool) {
 		return nil, false
 	}
 	// Beyond the bound of descriptors the file is lost to those who did not open it: ESTALE.
-	keep, _ = fs.fds.wrap(s.openPath())
+	keep, _ = fs.fds.wrapKept(s.openPath())
 	return keep, last
 }
 

@@ -47,7 +47,7 @@ func (c *Connection) makeNameless(d *inode, f newFile) (*inode, int, error) {
 
 // nameless makes the inode of the nameless file fd, which stays reachable by a descriptor of the inode's own.
 func (fs *FS) nameless(fd int, f newFile) (*inode, error) {
-	orphan, err := fs.fds.wrap(unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0))
+	orphan, err := fs.fds.wrapKept(unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0))
 	if err != nil {
 		return nil, err
 	}
