@@ -29,15 +29,18 @@ type way struct {
 // nobody is the ordinary user.
 const nobody = 65534
 
+// The folders of testdata: "each" has what every way has to do, "script" what does not depend on the transport, "mount" what mounts on the
+// host too, "slow" a whole Debian system.
+
 func TestQEMU(t *testing.T) {
 	t.Run("vhost-user", func(t *testing.T) {
-		runScripts(t, way{vmm: "qemu", transport: "vhost-user"}, "script", "mount", "slow")
+		runScripts(t, way{vmm: "qemu", transport: "vhost-user"}, "each", "script", "mount", "slow")
 	})
 	t.Run("virtiofsd-c", func(t *testing.T) {
-		runScripts(t, way{vmm: "qemu", transport: "virtiofsd", virtiofsd: testenv.CVirtiofsd(t)}, "script", "mount")
+		runScripts(t, way{vmm: "qemu", transport: "virtiofsd", virtiofsd: testenv.CVirtiofsd(t)}, "each")
 	})
 	t.Run("virtiofsd-rust", func(t *testing.T) {
-		runScripts(t, way{vmm: "qemu", transport: "virtiofsd", virtiofsd: testenv.RustVirtiofsd(t)}, "script", "mount")
+		runScripts(t, way{vmm: "qemu", transport: "virtiofsd", virtiofsd: testenv.RustVirtiofsd(t)}, "each", "mount")
 	})
 }
 
@@ -50,7 +53,7 @@ func TestKrun(t *testing.T) {
 	if !amdvhost.Inside(t) {
 		return
 	}
-	runScripts(t, way{vmm: "krun", transport: "krun"}, "script", "mount")
+	runScripts(t, way{vmm: "krun", transport: "krun"}, "each")
 }
 
 // runScripts runs the scripts of testdata/FOLDER…, which share a store of images and nothing else.

@@ -1,0 +1,57 @@
+package vm
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/micavm/mica/tests/testenv"
+)
+
+// TestPosix runs go-fuse's posixtest in guests, on the root and on a volume.
+func TestPosix(t *testing.T) {
+	program := buildPosix(t)
+	for name, w := range map[string]way{
+		"vhost-user":     {vmm: "qemu", transport: "vhost-user"},
+		"virtiofsd-c":    {vmm: "qemu", transport: "virtiofsd", virtiofsd: testenv.CVirtiofsd(t)},
+		"virtiofsd-rust": {vmm: "qemu", transport: "virtiofsd", virtiofsd: testenv.RustVirtiofsd(t)},
+	} {
+		t.Run(name, func(t *testing.T) { runPosix(t, newHome(t, w), program) })
+	}
+}
+
+// buildPosix gives a folder with the static test binary "posix".
+func buildPosix(t *testing.T) string {
+	t.Helper()
+	dir := testenv.Dir(t)
+	build := exec.Command("go", "test", "-c", "-tags", "guest", "-o", filepath.Join(dir, "posix"), "github.com/micavm/mica/tests/posix")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the guest's tests: %v\n%s", err, out)
+	}
+	return dir
+}
+
+func runPosix(t *testing.T, h *home, program string) {
+	t.Helper()
+	work := testenv.Dir(t)
+	var mica, image string
+	for _, v := range h.env {
+		switch key, value, _ := strings.Cut(v, "="); key {
+		case "MICA":
+			mica = value
+		case "BUSYBOX":
+			image = value
+		}
+	}
+	run := exec.Command(mica, "run", "--vmm", h.way.vmm, "--transport", h.way.transport, "--image", image,
+		"-v", program+":/tests:ro", "-v", work+":/volume", "--",
+		"/bin/sh", "-c", "status=0; for dir in /root /volume; do echo in $dir; MICA_POSIX_DIR=$dir /tests/posix || status=1; done; exit $status")
+	run.Env = append(os.Environ(), h.env...)
+	out, err := run.CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
