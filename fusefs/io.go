@@ -151,7 +151,7 @@ func (c *Connection) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Sta
 		if in.Offset > 1<<63-1 || in.Length > 1<<63-1 {
 			return unix.EFBIG
 		}
-		if err := h.inode.beforeWrite(true); err != nil {
+		if err := h.inode.beforeWrite(mayNotKeepSetID(&in.InHeader)); err != nil {
 			return err
 		}
 		need := int64(in.Length)
@@ -166,6 +166,10 @@ func (c *Connection) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Sta
 	})
 }
 
+// mayNotKeepSetID reports whether a change of contents costs setuid bits where the request has no flag to say so: everybody's but
+// root's does, who has CAP_FSETID.
+func mayNotKeepSetID(in *fuse.InHeader) bool { return in.Uid != 0 }
+
 // CopyFileRange copies between two open files on the host.
 func (c *Connection) CopyFileRange(_ <-chan struct{}, in *fuse.CopyFileRangeIn) (uint32, fuse.Status) {
 	var written int
@@ -178,7 +182,7 @@ func (c *Connection) CopyFileRange(_ <-chan struct{}, in *fuse.CopyFileRangeIn) 
 				return unix.EINVAL
 			}
 			length := min(in.Len, 1<<30)
-			if err := h.inode.beforeWrite(true); err != nil {
+			if err := h.inode.beforeWrite(mayNotKeepSetID(&in.InHeader)); err != nil {
 				return err
 			}
 			offIn, offOut := int64(in.OffIn), int64(in.OffOut)

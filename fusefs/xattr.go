@@ -325,6 +325,9 @@ func (c *Connection) RemoveXAttr(_ <-chan struct{}, in *fuse.InHeader, name stri
 		c.fs.tree.RLock()
 		_, err := n.getXattr(name)
 		c.fs.tree.RUnlock()
+		if err == unix.ENODATA && (name == aclAccess || name == aclDefault) {
+			return nil // there need not be an ACL to remove
+		}
 		if err != nil {
 			return err
 		}
