@@ -42,7 +42,10 @@ func NewOverlay(s Stack, dir, options string) (*Overlay, error) {
 }
 
 func (o *Overlay) mount() error {
-	if err := unix.Mount("overlay", o.dir, "overlay", unix.MS_NOATIME, o.options); err != nil {
+	// As mica's mounts are, but for the times of access, which would change lower files.
+	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOATIME
+	err := patiently(func() error { return unix.Mount("overlay", o.dir, "overlay", flags, o.options) })
+	if err != nil {
 		return fmt.Errorf("mount overlay -o %s: %w", o.options, err)
 	}
 	return nil
@@ -69,7 +72,8 @@ func unmount(dir string) error {
 	return nil
 }
 
-// patiently calls f until it is not EBUSY: what a killed process had open closes a little later.
+// patiently calls f until it is not EBUSY: what a killed process had open closes a little later, and overlayfs lets go of its upper folder
+// when the last mount namespace that was copied in the meantime is gone.
 func patiently(f func() error) error {
 	deadline := time.Now().Add(10 * time.Second)
 	for {

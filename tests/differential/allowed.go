@@ -1,0 +1,41 @@
+package differential
+
+import (
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Mica differs from kernel overlayfs in these, and nothing else:
+//
+//   - Inode numbers: each union has its own. They are compared by what they say: which names are one file, and that a file keeps its number.
+//   - Sizes and link counts of folders: overlayfs gives those of one of the merged folders.
+//   - Link counts of a file some names of which are hidden by another layer: overlayfs goes on to count those, mica does not once it has copied
+//     the file up.
+//   - Link counts of open files: that of an unlinked lower file stays what it was in overlayfs, and is 0 in mica.
+//   - Access and change times, birth times and block counts: they are those of the file that holds the data, copied up at another moment, and
+//     the two unions do not copy up at the same operations. The time of access is compared where utimensat has just set it.
+//   - Order of folders: overlayfs has that of the disk, mica a fixed one.
+//   - What overlayfs itself refuses: a device 0:0 (its whiteout), RENAME_WHITEOUT. Mica keeps types out of the file and takes both.
+//   - What the FUSE client refuses: FALLOC_FL_COLLAPSE_RANGE, INSERT_RANGE and UNSHARE_RANGE; what it does not send: a chown that changes neither
+//     user nor group, which elsewhere drops setuid bits.
+//   - Setgid of a file that its group may not execute, when somebody outside the group writes to it: overlayfs drops it, the FUSE client does
+//     not tell who is in the group.
+//   - Reserved xattrs: overlayfs escapes trusted.overlay.*, mica refuses user.overlay.* and its own.
+//
+// The generator leaves out the last four and the hidden names, the descriptions of files (tree.go) the others. Two are an operation's:
+//
+//   - Time of modification of a file that is opened for writing after a change of its metadata alone: overlayfs copies its data up then, and
+//     the copy's time is the file's. Mica puts the file's own back. setsTime finds it, and makes the two alike again.
+//   - Removal of an ACL that is not there: as on ext4 that is no error, but in overlayfs it is one while the file is in a layer.
+
+// removesNoACL reports whether only overlayfs says that there is no ACL.
+func removesNoACL(op Op, want, got outcome) bool {
+	return op.Kind == RemoveXattr && strings.HasPrefix(op.Name, "system.posix_acl_") && want.result == "ENODATA" && got.result == ""
+}
+
+// setsTime reports whether overlayfs has set the time of modification by no more than opening a file.
+func setsTime(op Op, want, got outcome) bool {
+	return op.Kind == Open && op.Flags&unix.O_ACCMODE != unix.O_RDONLY && op.Flags&unix.O_TRUNC == 0 && want.result == got.result &&
+		want.mtime == "now" && got.mtime != "now"
+}
