@@ -22,10 +22,12 @@ type request struct {
 	Dir   string
 }
 
-// Main makes the program the server when it was started as one, and then does not return. TestMain calls it first.
+// Main makes the program the server when it was started as one, and then does not return; and it has the tests run in a mount namespace
+// of their own. TestMain calls it first.
 func Main() {
 	words := os.Getenv(serveVariable)
 	if words == "" {
+		enterNamespace()
 		return
 	}
 	var r request

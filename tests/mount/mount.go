@@ -72,8 +72,7 @@ func unmount(dir string) error {
 	return nil
 }
 
-// patiently calls f until it is not EBUSY: what a killed process had open closes a little later, and overlayfs lets go of its upper folder
-// when the last mount namespace that was copied in the meantime is gone.
+// patiently calls f until it is not EBUSY: what a killed process had open closes a little later.
 func patiently(f func() error) error {
 	deadline := time.Now().Add(10 * time.Second)
 	for {
