@@ -31,13 +31,12 @@ func programRules(more ...string) landlock.Rules {
 	return rules
 }
 
-// vmmRules are what the monitor of m needs.
-func vmmRules(m vmm.Machine, path string) landlock.Rules {
-	libkrun := os.Getenv("MICA_LIBKRUN")
-	if libkrun != "" {
-		libkrun = filepath.Dir(libkrun)
+// vmmRules are what the monitor of m, which is the program at path, needs.
+func vmmRules(m vmm.Machine, monitor, path string) landlock.Rules {
+	rules := programRules(path, m.Kernel, m.Initrd)
+	if libkrun := os.Getenv("MICA_LIBKRUN"); libkrun != "" && monitor == "krun" {
+		rules.Read = append(rules.Read, filepath.Dir(libkrun))
 	}
-	rules := programRules(path, m.Kernel, m.Initrd, libkrun)
 	rules.Write = append(rules.Write, m.Dir, "/dev/kvm")
 	return rules
 }

@@ -334,7 +334,7 @@ func (r *run) startMachine(ctx context.Context, monitor vmm.VMM, m vmm.Machine, 
 	m.Log = words
 	command, err := monitor.Command(ctx, m)
 	if err == nil {
-		rules := vmmRules(m, command.Path)
+		rules := vmmRules(m, monitor.Name(), command.Path)
 		for _, mount := range mounts {
 			rules.Write = append(rules.Write, mount.Dir)
 		}

@@ -32,11 +32,11 @@ func TestKernelCmdline(t *testing.T) {
 	}{
 		"initramfs": {
 			Machine{Initrd: "/initrd", Shares: root, Cmdline: "quiet"},
-			"console=hvc0 panic=-1 reboot=t quiet",
+			"console=hvc0 panic=-1 reboot=t no_timer_check quiet",
 		},
 		"root on virtiofs": {
 			Machine{Shares: root},
-			"console=hvc0 panic=-1 reboot=t root=mica-root rootfstype=virtiofs rw init=/.sandbox/init",
+			"console=hvc0 panic=-1 reboot=t no_timer_check root=mica-root rootfstype=virtiofs rw init=/.sandbox/init",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
