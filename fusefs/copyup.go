@@ -313,7 +313,8 @@ func (c *copyUp) place() error {
 func (c *copyUp) done() {
 	n := c.inode
 	n.mu.Lock()
-	n.upper, n.host, n.meta, n.unnamed = true, c.stat.Ino, c.meta, true
+	n.upper, n.host, n.meta = true, c.stat.Ino, c.meta
+	n.names++
 	if !n.fs.shared() {
 		n.own, n.ownSet = c.attr.owner, true
 	}
@@ -342,7 +343,8 @@ func (c *copyUp) placeOrphan() error {
 	return unix.Unlinkat(u.work.fd, c.name, 0)
 }
 
-// keepTimes runs f, which changes the names in dir, and puts back the times of dir: a copy-up is no change that shows.
+// keepTimes runs f, which changes the names in dir, and puts back the times of dir: a copy-up is no change that shows. When
+// that fails the names have changed all the same, so it is no error.
 func keepTimes(dir *descriptor, f func() error) error {
 	s := spot{dir: dir}
 	var st unix.Stat_t
@@ -352,7 +354,8 @@ func keepTimes(dir *descriptor, f func() error) error {
 	if err := f(); err != nil {
 		return err
 	}
-	return s.utimes([2]unix.Timespec{st.Atim, st.Mtim})
+	_ = s.utimes([2]unix.Timespec{st.Atim, st.Mtim})
+	return nil
 }
 
 // linkInto gives the upper file at s the name p as well. The caller holds the whole tree.

@@ -52,10 +52,14 @@ func (fs *FS) create(d *inode, name string, f newFile) (*inode, int, error) {
 		return nil, -1, err
 	}
 	n, err := fs.created(d, name, f.own, spot{dir: dir, name: name})
-	if err != nil && fd >= 0 {
-		_ = unix.Close(fd)
+	if err != nil {
+		fs.upper.unmake(spot{dir: dir, name: name}, f.own.mode, e.state == hidden)
+		if fd >= 0 {
+			_ = unix.Close(fd)
+		}
+		return nil, -1, err
 	}
-	return n, fd, err
+	return n, fd, nil
 }
 
 // created makes the inode of a file that was just made at s.
@@ -65,7 +69,7 @@ func (fs *FS) created(d *inode, name string, own owner, s spot) (*inode, error) 
 		return nil, err
 	}
 	k := key{upperSpace, st.Ino}
-	n := &inode{fs: fs, ino: stIno(k.space, k.ino), typ: own.mode & unix.S_IFMT, upper: true, host: st.Ino, unnamed: true, caps: no}
+	n := &inode{fs: fs, ino: stIno(k.space, k.ino), typ: own.mode & unix.S_IFMT, upper: true, host: st.Ino, names: 1, caps: no}
 	if !fs.shared() {
 		n.own, n.ownSet = own, true
 	}
@@ -107,7 +111,11 @@ func (u *upper) makeAt(s spot, f newFile, overWhiteout bool) (int, error) {
 		if err != nil {
 			return -1, err
 		}
-		return fd, u.finish(s, f.own, fd)
+		if err := u.finish(s, f.own, fd); err != nil {
+			u.unmake(s, f.own.mode, false)
+			return -1, err
+		}
+		return fd, nil
 	}
 	name := u.temp()
 	work := spot{dir: u.work, name: name}
@@ -145,6 +153,15 @@ func (u *upper) finish(s spot, o owner, fd int) error {
 		_ = unix.Close(fd)
 	}
 	return err
+}
+
+// unmake takes back what makeAt made.
+func (u *upper) unmake(s spot, mode uint32, overWhiteout bool) {
+	if mode&unix.S_IFMT == unix.S_IFDIR {
+		_ = u.clearFolder(s, true, overWhiteout)
+		return
+	}
+	_ = u.clear(s, true, overWhiteout)
 }
 
 func (u *upper) makeWork(work spot, f newFile, overWhiteout bool) (int, error) {

@@ -15,10 +15,12 @@ func (c *Connection) Fsync(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 		if in.FsyncFlags&1 != 0 {
 			sync = unix.Fdatasync
 		}
-		if h.current {
-			if err := ignoringEINTR(func() error { return sync(d.fd) }); err != nil {
-				return err
-			}
+		f := func() error { return sync(d.fd) }
+		if !h.current { // its contents are below, but its attributes are not
+			f = h.inode.syncAttributes
+		}
+		if err := ignoringEINTR(f); err != nil {
+			return err
 		}
 		return h.inode.syncNames()
 	})
@@ -42,11 +44,10 @@ func (c *Connection) FsyncDir(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 
 // syncNames makes the inode's names durable, and those of the folders it is in, as far as they may not be.
 func (n *inode) syncNames() error {
-	n.mu.Lock()
-	dirty := n.unnamed
-	n.unnamed = false
+	n.mu.RLock()
+	names, dirty := n.names, n.durable < n.names
 	places := append([]place(nil), n.places...)
-	n.mu.Unlock()
+	n.mu.RUnlock()
 	if !dirty {
 		return nil
 	}
@@ -56,13 +57,26 @@ func (n *inode) syncNames() error {
 			err = p.parent.syncNames()
 		}
 		if err != nil {
-			n.mu.Lock()
-			n.unnamed = true
-			n.mu.Unlock()
 			return err
 		}
 	}
+	// Not before: another fsync must not believe it while it is under way.
+	n.mu.Lock()
+	n.durable = max(n.durable, names)
+	n.mu.Unlock()
 	return nil
+}
+
+// syncAttributes makes the upper's file durable, whatever is in it.
+func (n *inode) syncAttributes() error {
+	n.fs.tree.RLock()
+	s, err := n.spot()
+	n.fs.tree.RUnlock()
+	if err != nil {
+		return err
+	}
+	defer s.release()
+	return syncSpot(s)
 }
 
 func (n *inode) syncFolder() error {

@@ -72,7 +72,8 @@ type inode struct {
 	host    uint64      // the host's inode number, of what is in the upper
 	upper   bool        // the inode is in the upper, and never leaves it
 	meta    bool        // in the upper, but for its contents
-	unnamed bool        // its names may not be durable yet
+	names   uint64      // how often its names in the upper have changed
+	durable uint64      // the change of names that is durable, and all before it
 	own     owner
 	ownSet  bool        // own is known
 	orphan  *descriptor // O_PATH, once the last known name is gone

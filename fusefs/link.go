@@ -75,7 +75,7 @@ func (fs *FS) link(n, d *inode, name string) error {
 func (n *inode) linked(d *inode, name string) {
 	n.addPlace(d, name)
 	n.mu.Lock()
-	n.unnamed = true
+	n.names++
 	orphan := n.orphan
 	n.orphan = nil
 	n.mu.Unlock()

@@ -35,6 +35,14 @@ func (n *inode) readMetacopy(s spot) error {
 	if err != nil {
 		return err
 	}
+	var st unix.Stat_t
+	if err := s.stat(&st); err != nil {
+		return err
+	}
+	if st.Size == 0 {
+		// A crash came between the cutting off of the contents and the removal of the mark.
+		return s.removexattr(metacopyXattr)
+	}
 	n.meta = true
 	number, path, _ := strings.Cut(string(value), ":")
 	for _, l := range n.fs.layers {
@@ -80,6 +88,8 @@ func (n *inode) completeCopy(level copyLevel) error {
 		return err
 	}
 	if err := unix.Fremovexattr(fd, metacopyXattr); err != nil && !isNoXattr(err) {
+		_ = unix.Ftruncate(fd, st.Size)
+		_ = restoreTimes(fd, &st)
 		return err
 	}
 	n.mu.Lock()
@@ -90,7 +100,13 @@ func (n *inode) completeCopy(level copyLevel) error {
 
 // bringContents copies the contents into fd, a hole of their size, durably.
 func (n *inode) bringContents(fd int, size int64) error {
-	err := n.fs.upper.limit.change(fd, size, func() error { return n.copyContents(fd) })
+	err := n.fs.upper.limit.change(fd, size, func() error {
+		err := n.copyContents(fd)
+		if err != nil { // a full disk needs what half a copy takes
+			_ = unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, size)
+		}
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -86,19 +86,42 @@ func (w owners) write(s spot, st *unix.Stat_t, o owner) error {
 	if w.real {
 		return w.writeReal(s, st, o)
 	}
-	if want := w.hostMode(o.mode); st.Mode&0o7777 != want {
-		if err := s.chmod(want); err != nil {
-			return err
-		}
-		st.Mode = st.Mode&unix.S_IFMT | want
-	}
+	was := st.Mode
+	st.Mode = was&unix.S_IFMT | w.hostMode(o.mode)
 	if w.shown(st) == o {
-		if err := s.removexattr(overrideXattr); err != nil && !isNoXattr(err) {
+		return w.writePlain(s, was, st.Mode)
+	}
+	// The value goes first: with it, the host file's mode does not show.
+	if st.Mode == was {
+		return s.setxattr(overrideXattr, []byte(o.String()), 0)
+	}
+	old, oldErr := s.getxattr(overrideXattr)
+	if err := s.setxattr(overrideXattr, []byte(o.String()), 0); err != nil {
+		return err
+	}
+	if err := s.chmod(st.Mode & 0o7777); err != nil {
+		if oldErr == nil {
+			_ = s.setxattr(overrideXattr, old, 0)
+		} else {
+			_ = s.removexattr(overrideXattr)
+		}
+		return err
+	}
+	return nil
+}
+
+// writePlain makes the host file at s say all by itself, by its mode.
+func (w owners) writePlain(s spot, was, mode uint32) error {
+	if mode != was {
+		if err := s.chmod(mode & 0o7777); err != nil {
 			return err
 		}
-		return nil
 	}
-	return s.setxattr(overrideXattr, []byte(o.String()), 0)
+	if err := s.removexattr(overrideXattr); err != nil && !isNoXattr(err) {
+		_ = s.chmod(was & 0o7777)
+		return err
+	}
+	return nil
 }
 
 func (w owners) writeReal(s spot, st *unix.Stat_t, o owner) error {

@@ -240,20 +240,26 @@ func (r *rename) moveHost(from, to spot) error {
 	whiteout := len(r.belowSource) > 0
 	inWay := r.targetEntry.state
 	if r.target != nil && r.target.isDir() && r.target.inUpper() {
-		// An empty folder that may hold whiteouts gives way: it changes places with an empty one.
-		if err := u.emptyFolder(to); err != nil {
+		if err := r.target.dropWhiteouts(); err != nil {
 			return err
 		}
 	}
-	if inWay == hidden && u.hasWhPrefix(to) {
-		if err := unix.Unlinkat(to.dir.fd, whPrefix+to.name, 0); err != nil {
+	switch {
+	case inWay == hidden && u.hasWhPrefix(to):
+		if err := u.renameLeaving(from, to, whiteout); err != nil {
 			return err
 		}
-		inWay = absent
-	}
-	if inWay == hidden && r.source.isDir() {
+		// What is there wins over the whiteout beside it, so it matters little whether that goes.
+		_ = unix.Unlinkat(to.dir.fd, whPrefix+to.name, 0)
+		return nil
+	case inWay == hidden && r.source.isDir():
 		return r.swapWithWhiteout(from, to, whiteout)
 	}
+	return u.renameLeaving(from, to, whiteout)
+}
+
+// renameLeaving renames a host file, and leaves a whiteout where it was if that is asked for.
+func (u *upper) renameLeaving(from, to spot, whiteout bool) error {
 	if !whiteout {
 		return unix.Renameat2(from.dir.fd, from.name, to.dir.fd, to.name, 0)
 	}
@@ -262,10 +268,20 @@ func (r *rename) moveHost(from, to spot) error {
 		return err
 	}
 	// The filesystem cannot do both at once.
-	if err := unix.Renameat2(from.dir.fd, from.name, to.dir.fd, to.name, 0); err != nil {
+	name, err := u.makeWhiteout()
+	if err != nil {
 		return err
 	}
-	return unix.Mknodat(from.dir.fd, from.name, unix.S_IFCHR, 0)
+	if err := unix.Renameat(from.dir.fd, from.name, to.dir.fd, to.name); err != nil {
+		u.discard(name)
+		return err
+	}
+	if err := unix.Renameat(u.work.fd, name, from.dir.fd, from.name); err != nil {
+		u.discard(name)
+		_ = unix.Renameat(to.dir.fd, to.name, from.dir.fd, from.name)
+		return err
+	}
+	return nil
 }
 
 // swapWithWhiteout moves a folder to where a whiteout is: they change places, and the whiteout stays where it is needed.
@@ -273,36 +289,40 @@ func (r *rename) swapWithWhiteout(from, to spot, keep bool) error {
 	if err := unix.Renameat2(from.dir.fd, from.name, to.dir.fd, to.name, unix.RENAME_EXCHANGE); err != nil {
 		return err
 	}
-	if keep {
+	if !keep {
+		_ = unix.Unlinkat(from.dir.fd, from.name, 0) // where nothing is below it, it hides nothing
+	}
+	return nil
+}
+
+// dropWhiteouts takes the whiteouts out of a folder that shows nothing, so that another can be renamed onto it. It becomes
+// opaque first, so that it shows nothing at any moment. The caller holds the whole tree.
+func (n *inode) dropWhiteouts() error {
+	d, err := n.folderFD()
+	if err != nil {
+		return err
+	}
+	defer d.release()
+	var names []string
+	err = readFolder(spot{dir: d}, func(name string, _ uint64, _ uint32) error {
+		names = append(names, name)
 		return nil
-	}
-	return unix.Unlinkat(from.dir.fd, from.name, 0)
-}
-
-// emptyFolder replaces the folder at s, in which only whiteouts are, by an opaque one without any.
-func (u *upper) emptyFolder(s spot) error {
-	err := unix.Unlinkat(s.dir.fd, s.name, unix.AT_REMOVEDIR)
-	if err == nil {
-		// Only to be replaced in the next step; a crash between the two would show what is below.
-		return u.placeEmptyFolder(s, unix.RENAME_NOREPLACE)
-	}
-	if err != unix.ENOTEMPTY && err != unix.EEXIST {
+	})
+	if err != nil || len(names) == 0 {
 		return err
 	}
-	return u.placeEmptyFolder(s, unix.RENAME_EXCHANGE)
-}
-
-func (u *upper) placeEmptyFolder(s spot, flags uint) error {
-	name := u.temp()
-	if err := unix.Mkdirat(u.work.fd, name, 0o700); err != nil {
+	if err := n.fs.upper.setOpaque(spot{dir: d}); err != nil {
 		return err
 	}
-	err := u.setOpaque(spot{dir: u.work, name: name})
-	if err == nil {
-		err = unix.Renameat2(u.work.fd, name, s.dir.fd, s.name, flags)
+	n.mu.Lock()
+	n.dir.opaque, n.lowers = true, nil
+	n.mu.Unlock()
+	for _, name := range names {
+		if err := removeTree(d.fd, name); err != nil {
+			return err
+		}
 	}
-	u.discard(name)
-	return err
+	return nil
 }
 
 // forgetTarget records that what was at the new name is gone.
@@ -326,7 +346,7 @@ func (n *inode) moved(from, to place) {
 		n.dropPlace(from.parent, from.name)
 	}
 	n.mu.Lock()
-	n.unnamed = true
+	n.names++
 	if n.isDir() {
 		n.dir.moved = true
 	}
