@@ -20,17 +20,18 @@ type cli struct {
 	Quiet bool `short:"q" help:"Say nothing but errors."`
 	Debug bool `help:"Say what mica does, step by step."`
 
-	Run     runCommand     `cmd:"" help:"Run a sandbox of mica.toml, or a throw-away one of an image."`
-	Ls      lsCommand      `cmd:"" help:"List the sandboxes that run."`
-	Stop    stopCommand    `cmd:"" help:"Stop a running sandbox."`
-	Rm      rmCommand      `cmd:"" help:"Remove what a sandbox has changed in its root, and its logs."`
-	Mount   mountCommand   `cmd:"" help:"Show the root of a sandbox, running or not, on a folder of the host."`
-	Umount  umountCommand  `cmd:"" help:"End a mount."`
-	Overlay overlayCommand `cmd:"" help:"Mount folders as one, as fuse-overlayfs does."`
-	Pull    pullCommand    `cmd:"" help:"Make an image ready, and print its digest."`
-	Init    initCommand    `cmd:"" help:"Write a commented mica.toml."`
-	Doctor  doctorCommand  `cmd:"" help:"Say what is here, what is missing, and the command that mends it."`
-	Version versionCommand `cmd:"" help:"Say which mica this is."`
+	Run         runCommand         `cmd:"" help:"Run a sandbox of mica.toml, or a throw-away one of an image."`
+	Ls          lsCommand          `cmd:"" help:"List the sandboxes that run."`
+	Stop        stopCommand        `cmd:"" help:"Stop a running sandbox."`
+	Rm          rmCommand          `cmd:"" help:"Remove what a sandbox has changed in its root, and its logs."`
+	Mount       mountCommand       `cmd:"" help:"Show the root of a sandbox, running or not, on a folder of the host."`
+	Umount      umountCommand      `cmd:"" help:"End a mount."`
+	Overlay     overlayCommand     `cmd:"" help:"Mount folders as one, as fuse-overlayfs does."`
+	ExportUpper exportUpperCommand `cmd:"" help:"Write what a sandbox has changed in the form of kernel overlayfs."`
+	Pull        pullCommand        `cmd:"" help:"Make an image ready, and print its digest."`
+	Init        initCommand        `cmd:"" help:"Write a commented mica.toml."`
+	Doctor      doctorCommand      `cmd:"" help:"Say what is here, what is missing, and the command that mends it."`
+	Version     versionCommand     `cmd:"" help:"Say which mica this is."`
 }
 
 // app is what every verb works with.
