@@ -82,7 +82,7 @@ func ServeDevice(fs *FS, dev *os.File, o MountOptions) (*Mounted, error) {
 func mountDevice(dir string, o MountOptions) (int, error) {
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return -1, fmt.Errorf("open /dev/fuse: %w", err)
+		return -1, &os.PathError{Op: "open", Path: "/dev/fuse", Err: err}
 	}
 	options := append([]string{
 		fmt.Sprintf("fd=%d", fd), "rootmode=40000",

@@ -50,7 +50,7 @@ func mountDevice(m fuseMount) (*os.File, error) {
 }
 
 func noFUSE(err error) error {
-	hint := "load the module with modprobe fuse"
+	hint := "load it with modprobe fuse"
 	if errors.Is(err, fs.ErrPermission) {
 		hint = "give this user access to the device"
 	}

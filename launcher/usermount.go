@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -83,7 +84,11 @@ func (m *UserMount) mount(p *Plan, writable bool, warnings *os.File) (err error)
 		Debug:              p.Debug,
 		Source:             fmt.Sprintf("mica:%s:%d", p.Name, os.Getpid()), // for Unmount to wait for
 	})
-	if err != nil {
+	var open *fs.PathError
+	switch {
+	case errors.As(err, &open) && open.Path == "/dev/fuse":
+		return noFUSE(open)
+	case err != nil:
 		return fmt.Errorf("mount %s on %s: %w", p.Name, m.dir, err)
 	}
 	return nil

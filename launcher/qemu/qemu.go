@@ -38,7 +38,7 @@ func New() (*QEMU, error) {
 	}
 	path, err := exec.LookPath(program)
 	if err != nil {
-		return nil, fmt.Errorf("%w: install %s", ErrNoQEMU, program)
+		return nil, fmt.Errorf("%w: %s is not in PATH", ErrNoQEMU, program)
 	}
 	q := &QEMU{Path: path, Accelerator: KVM}
 	if why := vmm.CheckKVM(); why != nil {
