@@ -23,10 +23,12 @@ import (
 //     not tell who is in the group.
 //   - Reserved xattrs: overlayfs escapes trusted.overlay.*, mica refuses user.overlay.* and its own.
 //
-// The generator leaves out the last four and the hidden names, the descriptions of files (tree.go) the others. Two are an operation's:
+// The generator leaves out the last four and the hidden names, the descriptions of files (tree.go) the others. Three are an operation's:
 //
 //   - Time of modification of a file that is opened for writing after a change of its metadata alone: overlayfs copies its data up then, and
 //     the copy's time is the file's. Mica puts the file's own back. setsTime finds it, and makes the two alike again.
+//   - Time of modification of a folder out of which a rename has failed: overlayfs has ext4 put a whiteout there first, and take it away again.
+//     touchesFolder finds it.
 //   - Removal of an ACL that is not there: as on ext4 that is no error, but in overlayfs it is one while the file is in a layer.
 
 // removesNoACL reports whether only overlayfs says that there is no ACL.
@@ -38,4 +40,10 @@ func removesNoACL(op Op, want, got outcome) bool {
 func setsTime(op Op, want, got outcome) bool {
 	return op.Kind == Open && op.Flags&unix.O_ACCMODE != unix.O_RDONLY && op.Flags&unix.O_TRUNC == 0 && want.result == got.result &&
 		want.mtime == "now" && got.mtime != "now"
+}
+
+// touchesFolder reports whether overlayfs has set the time of modification of the folder of Path, and failed.
+func touchesFolder(op Op, want, got outcome) bool {
+	return op.Kind == Rename && want.result != "" && want.result == got.result && want.touched[0] != got.touched[0] &&
+		strings.Contains(want.touched[0], "mtime now")
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"slices"
 	"strings"
 
@@ -36,6 +37,9 @@ func (s *side) dispatch(op Op) (string, error) {
 	case touch:
 		t := timespec(now)
 		return "", unix.UtimesNanoAt(s.open[op.Slot], "", []unix.Timespec{t, t}, unix.AT_EMPTY_PATH)
+	case touchFolder:
+		t := timespec(now)
+		return "", unix.UtimesNanoAt(unix.AT_FDCWD, path.Dir(op.Path), []unix.Timespec{t, t}, 0)
 	case Mkdir:
 		return "", unix.Mkdir(op.Path, op.Mode)
 	case Symlink:

@@ -1,6 +1,7 @@
 package differential
 
 import (
+	"flag"
 	"os"
 	"testing"
 	"time"
@@ -15,6 +16,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+var firstSeed = flag.Uint64("seed", 0, "the first seed of TestMica")
+
 // TestMica compares mica with kernel overlayfs: some seeds, or in a soak a million operations.
 func TestMica(t *testing.T) {
 	testenv.Root(t)
@@ -24,8 +27,11 @@ func TestMica(t *testing.T) {
 	}
 	start := time.Now()
 	c := comparison{dir: mount.Disk(t), want: overlay(reference), got: mica}
-	for seed := range seeds {
-		compare(t, c, uint64(seed), count)
+	for seed := range uint64(seeds) {
+		compare(t, c, *firstSeed+seed, count)
+		if testenv.Soak() {
+			t.Logf("seed %d: no difference in %d operations, %s", *firstSeed+seed, count, time.Since(start).Round(time.Second))
+		}
 	}
 	t.Logf("%d operations of %d seeds in %s", seeds*count, seeds, time.Since(start).Round(time.Second))
 }

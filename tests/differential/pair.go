@@ -138,8 +138,8 @@ func (p *pair) step(op Op) (string, error) {
 	if got.err != nil {
 		return got.err.Error(), nil
 	}
-	if setsTime(op, want, got) {
-		op.Kind, op.As = touch, 0
+	if again := op.touch(want, got); again.Kind != "" {
+		op = again
 		if want, got, err = p.both(op); err != nil {
 			return "", err
 		}
@@ -153,6 +153,20 @@ func (p *pair) step(op Op) (string, error) {
 		}
 	}
 	return got.movedInodes(op), nil
+}
+
+// touch is the request that makes the two sides alike again when only overlayfs has set a time, or nothing.
+func (o Op) touch(want, got outcome) Op {
+	o.As, o.Umask = 0, 0
+	switch {
+	case setsTime(o, want, got):
+		o.Kind = touch
+	case touchesFolder(o, want, got):
+		o.Kind = touchFolder
+	default:
+		return Op{}
+	}
+	return o
 }
 
 // movedInodes says when a file has lost its inode number.

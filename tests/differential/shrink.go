@@ -8,7 +8,7 @@ import (
 )
 
 // shrinkTime bounds what a failure costs.
-const shrinkTime = time.Minute
+const shrinkTime = 3 * time.Minute
 
 // maxPrinted is how many operations are printed of a case that could not be shrunk.
 const maxPrinted = 40

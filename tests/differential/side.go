@@ -36,10 +36,12 @@ type outcome struct {
 // inodes are the numbers of an operation's Path and To, before and after; 0 is none.
 type inodes struct{ before, after uint64 }
 
-// What a side is asked for besides operations: its whole tree, and to set the time of the file that an operation has opened.
+// What a side is asked for besides operations: its whole tree, and to set the time of the file that an operation has opened, or of the
+// folder that its Path is in.
 const (
-	snapshot Kind = "snapshot"
-	touch    Kind = "touch"
+	snapshot    Kind = "snapshot"
+	touch       Kind = "touch"
+	touchFolder Kind = "touch folder"
 )
 
 func newSide(m mount.Mount) (*side, error) {
