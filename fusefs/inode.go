@@ -98,6 +98,7 @@ type folder struct {
 	listing *listing
 	opaque  bool // nothing of the lower layers shows
 	moved   bool // by a rename: the synthetic layer no longer applies
+	linked  bool // the files of several names in it are in the upper
 	view    syntheticView
 
 	defaultACL []byte // guarded by the inode's mu

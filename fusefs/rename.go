@@ -46,8 +46,10 @@ func (r *rename) run() error {
 		if again == nil {
 			return err
 		}
-		err = again.toUpper(metadataOnly)
-		r.fs.unref(again, 1)
+		defer r.fs.unref(again, 1) // not before the end: it remembers what was done
+		if err = again.toUpper(metadataOnly); err == nil && again.isDir() {
+			err = again.groupsToUpper()
+		}
 		if err != nil {
 			return err
 		}
@@ -71,7 +73,7 @@ func (r *rename) try() (*inode, error) {
 		if n == nil || n == r.target && !exchange && !n.hasLowerLinks() {
 			continue
 		}
-		if !n.inUpper() {
+		if !n.inUpper() || n.mayHoldGroups() {
 			r.fs.table.ref(n)
 			return n, nil
 		}
