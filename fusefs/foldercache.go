@@ -52,9 +52,13 @@ func (n *inode) folderFD() (*descriptor, error) {
 		return nil, err
 	}
 	var st unix.Stat_t
-	if err := (spot{dir: d}).stat(&st); err != nil || !n.isHost(&st) {
+	err = (spot{dir: d}).stat(&st)
+	if err == nil && !n.isHost(&st) {
+		err = unix.ESTALE
+	}
+	if err != nil {
 		d.release()
-		return nil, unix.ESTALE
+		return nil, err
 	}
 	fs.folder.put(n, d)
 	return d, nil
