@@ -15,6 +15,7 @@ const (
 	redirectXattr = overlay + "mica.redirect" // of a folder: where its lower parts are, a path from the root
 	metacopyXattr = overlay + "mica.metacopy" // of a file: its contents are still "LAYER:PATH"
 	inoXattr      = overlay + "mica.ino"      // the inode number it had as a lower file, decimal
+	rootXattr     = overlay + "mica.root"     // of the root folder: it has taken over what the layers' root is
 )
 
 const workFolder = "mica" // in Upper.Work: what is being made, and what is being removed
@@ -114,8 +115,10 @@ func (u *upper) adoptRoot(root *inode) error {
 		return nil
 	}
 	s := spot{dir: u.root}
-	if _, err := s.getxattr(overrideXattr); err == nil {
-		return nil
+	for _, mark := range []string{rootXattr, overrideXattr} {
+		if _, err := s.getxattr(mark); err == nil {
+			return nil
+		}
 	}
 	a, err := root.lowerAttr()
 	if err != nil {
@@ -127,8 +130,11 @@ func (u *upper) adoptRoot(root *inode) error {
 	if err := s.utimes([2]unix.Timespec{a.atime, a.mtime}); err != nil {
 		return err
 	}
-	// Stored even where it says nothing new: its presence is what makes this happen once.
-	return s.setxattr(overrideXattr, []byte(a.owner.String()), 0)
+	if err := s.setxattr(overrideXattr, []byte(a.owner.String()), 0); err != nil {
+		return err
+	}
+	// override_stat goes when a chmod leaves it nothing to say, so it cannot be what makes this happen once.
+	return s.setxattr(rootXattr, []byte("y"), 0)
 }
 
 func (u *upper) close() error {

@@ -15,6 +15,9 @@ var regressions = map[string]Case{
 		{Kind: Open, Path: "a", Flags: unix.O_CREAT | unix.O_WRONLY, Mode: 0o2777},
 		{Kind: Fallocate, Flags: unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE, Off: 5000, Len: 1},
 	}},
+	"the root keeps its mode over a remount": {Layers: []Layer{{}}, Ops: []Op{
+		{Kind: Chmod, Path: ".", Mode: 0o777},
+	}},
 	"a removed folder stays open": {Layers: []Layer{{}}, Ops: []Op{
 		{Kind: Mkdir, Path: "a", Mode: 0o755},
 		{Kind: Open, Path: "a"},
