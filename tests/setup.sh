@@ -12,7 +12,7 @@ umask 022
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/mica-build
 data=${XDG_DATA_HOME:-$HOME/.local/share}/mica
 
-for part in lib packages npm suites kernel busybox debian; do
+for part in lib packages npm suites kernel busybox debian programs; do
 	# shellcheck source=/dev/null
 	. "tests/setup/$part.sh"
 done
@@ -44,6 +44,7 @@ setup_all() {
 	publish images/debian "$(key_of tests/setup/debian.sh)" make_debian_image
 	publish debian-tars "$(key_of tests/setup/debian.sh)" make_debian_tars
 	publish debs "$(key_of tests/setup/debian.sh)" make_debs
+	publish npm-project "$(key_of tests/setup/programs.sh tests/programs/testdata/npm/*)" make_npm_cache "$PWD/tests/programs/testdata/npm"
 	publish amdv "$(key_of tests/amdvhost/setup.sh)" make_amdvhost
 	all_key >"$cache/.done"
 }
@@ -55,13 +56,13 @@ setup_is_done() {
 	while read -r tool _; do
 		has "$tool" || return 1
 	done < <(all_tools)
-	for name in libkrun kernel kernel-noinitrd virtiofsd images/busybox images/debian debian-tars debs amdv; do
+	for name in libkrun kernel kernel-noinitrd virtiofsd images/busybox images/debian debian-tars debs npm-project amdv; do
 		[ -e "$cache/$name/.key" ] || return 1
 	done
 }
 
 all_key() {
-	key_of tests/setup.sh tests/setup/*.sh tests/amdvhost/setup.sh tests/kernel/extract/*.go
+	key_of tests/setup.sh tests/setup/*.sh tests/amdvhost/setup.sh tests/kernel/extract/*.go tests/programs/testdata/npm/*
 }
 
 case ${1:-all} in
