@@ -288,6 +288,12 @@ func (c *copyUp) place() error {
 	defer dir.release()
 	first.parent.dir.names.Lock()
 	defer first.parent.dir.names.Unlock()
+	if len(places) > 1 {
+		defer c.forgetLinks()
+		if err := c.noteLinks(places[1:]); err != nil {
+			return err
+		}
+	}
 	for i, p := range places[1:] {
 		if err := linkInto(c.work, p); err != nil {
 			for _, p := range places[1 : i+1] {

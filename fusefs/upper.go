@@ -67,6 +67,9 @@ func (u *upper) openWork(pool *descriptors) error {
 		return err
 	}
 	defer work.release()
+	if err := u.undoLinks(work); err != nil {
+		return fmt.Errorf("take back half a copy of hard links: %w", err)
+	}
 	if err := removeTree(work.fd, workFolder); err != nil {
 		return fmt.Errorf("remove leftovers: %w", err)
 	}

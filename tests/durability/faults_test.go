@@ -34,12 +34,14 @@ var (
 	traced = strings.Join(slices.Concat(changing, reading, []string{"access", "faccessat"}), ",")
 )
 
-// A fault is the call of one name that fails: the nth of the thread.
+// A fault is the call of one name that fails, or that the server is killed at: the nth of the thread.
 type fault struct {
 	call  string
 	nth   int
-	errno string
+	errno string // or killed
 }
+
+const killed = "SIGKILL"
 
 var errnos = map[string]unix.Errno{"ENOSPC": unix.ENOSPC, "EIO": unix.EIO}
 
@@ -77,12 +79,19 @@ func (b *bench) newRun() (string, error) {
 func (b *bench) run(s scenario, dir string, f *fault) (o outcome, err error) {
 	args := []string{"-f", "-qq", "--seccomp-bpf", "-e", "signal=none", "-o", filepath.Join(dir, "trace"), "-e", "trace=" + traced}
 	if f != nil {
-		args = append(args, "-e", fmt.Sprintf("inject=%s:error=%s:when=%d", f.call, f.errno, f.nth))
+		what := "error"
+		if f.errno == killed {
+			what = "signal"
+		}
+		args = append(args, "-e", fmt.Sprintf("inject=%s:%s=%s:when=%d", f.call, what, f.errno, f.nth))
 	}
 	cmd := exec.Command("strace", append(args, os.Args[0], b.lower, dir, s.name)...)
 	cmd.Env = append(os.Environ(), roleVariable+"=scenario", "GOMAXPROCS=1")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
+	if f != nil && f.errno == killed && err != nil {
+		return o, nil
+	}
 	if err != nil {
 		return o, fmt.Errorf("the server ended: %w", err)
 	}
@@ -162,6 +171,9 @@ func (b *bench) inject(s scenario, f fault, normal outcome) error {
 	if err != nil {
 		return err
 	}
+	if f.errno == killed {
+		return oldOrNew(disk, normal)
+	}
 	if f.call == "utimensat" { // a time that cannot be put back is lost
 		for _, lines := range []*[]string{&o.Before, &o.After, &o.Retried, &disk, &normal.Before, &normal.After} {
 			*lines = withoutTimes(*lines)
@@ -194,7 +206,18 @@ func (b *bench) inject(s scenario, f fault, normal outcome) error {
 	return nil
 }
 
-// TestFaults has each system call of each operation fail, for want of space and for a broken disk. Short, every few of them.
+// oldOrNew is for a server that was killed at a call.
+func oldOrNew(disk []string, normal outcome) error {
+	disk = withoutTimes(disk)
+	before, after := withoutTimes(normal.Before), withoutTimes(normal.After)
+	if slices.Equal(disk, before) || slices.Equal(disk, after) {
+		return nil
+	}
+	return fmt.Errorf("a new start finds neither what was:%s\n\tnor what should be:%s", difference(disk, before), difference(disk, after))
+}
+
+// TestFaults has each system call of each operation fail, for want of space and for a broken disk, and has the server killed
+// at it. Short, every few of them.
 func TestFaults(t *testing.T) {
 	b := newBench(t)
 	step := 47
@@ -255,8 +278,9 @@ func (b *bench) faultsOf(s scenario) (outcome, []fault, error) {
 		f.errno = "EIO"
 		faults = append(faults, f)
 		if slices.Contains(changing, f.call) {
-			f.errno = "ENOSPC"
-			faults = append(faults, f)
+			for _, f.errno = range []string{"ENOSPC", killed} {
+				faults = append(faults, f)
+			}
 		}
 	}
 	return normal, faults, err
