@@ -66,7 +66,7 @@ func (n *inode) hasLowerLinks() bool {
 		return false
 	}
 	a, err := n.lowerAttr()
-	return err == nil && a.nlink > 1
+	return err != nil || a.nlink > 1 // the copy-up says what is wrong
 }
 
 func (fs *FS) removeFile(d, n *inode, name string) error {

@@ -113,7 +113,7 @@ func TestFullDisk(t *testing.T) {
 
 // TestPowerLoss cuts the power at some moments of a workload: what was fsynced is there, and what was not is old or new.
 func TestPowerLoss(t *testing.T) {
-	points := 3
+	points := 2
 	if testenv.Soak() {
 		points = 40
 	}

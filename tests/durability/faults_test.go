@@ -220,7 +220,7 @@ func oldOrNew(disk []string, normal outcome) error {
 // at it. Short, every few of them.
 func TestFaults(t *testing.T) {
 	b := newBench(t)
-	step := 47
+	step := 97
 	if testenv.Soak() {
 		step = 1
 	}
