@@ -11,7 +11,7 @@ import (
 
 // ConnectOptions say what a front end may do.
 type ConnectOptions struct {
-	ReadOnly bool
+	ReadOnly bool // the client has mounted it so, and asks for no change
 	Guest    bool // the client cannot be notified: virtiofs
 }
 
@@ -22,8 +22,10 @@ type Connection struct {
 	fs       *FS
 	readOnly bool
 	guest    bool
+	profile  profile
 	nodes    nodeTable
 	handles  handleTable
+	files    openFiles
 	server   atomic.Pointer[fuse.Server]
 	once     sync.Once
 }
@@ -36,7 +38,9 @@ func (fs *FS) Connect(o ConnectOptions) *Connection {
 	}
 	c.nodes.start(fs.root)
 	c.handles.open = make(map[uint64]*handle)
+	c.files.limit = fs.folder.limit
 	fs.conns.add(c)
+	c.profile = c.profileFor(o)
 	return c
 }
 
@@ -45,6 +49,7 @@ func (c *Connection) Close() {
 	c.once.Do(func() {
 		c.fs.conns.remove(c)
 		c.handles.closeAll()
+		c.files.closeAll()
 		for _, n := range c.nodes.drain() {
 			c.fs.unref(n, 1)
 		}
@@ -56,6 +61,7 @@ type connections struct {
 	mu      sync.Mutex
 	open    map[*Connection]struct{}
 	writers atomic.Int32
+	live    atomic.Bool // the synthetic layer was replaced while a client was there
 }
 
 func (s *connections) add(c *Connection) {
@@ -88,9 +94,6 @@ func (s *connections) closeAll() {
 	}
 }
 
-// syntheticChanged is a hook for notification; clients believe synthetic nodes for a second at most, which is enough.
-func (s *connections) syntheticChanged() {}
-
 const (
 	longTimeout  = 24 * time.Hour // for what nobody else can change
 	shortTimeout = time.Second    // for what somebody else can
@@ -109,7 +112,7 @@ func (c *Connection) exclusive() bool {
 }
 
 func (c *Connection) attrTimeout(n *inode) time.Duration {
-	if !c.exclusive() || n.isSynthetic() {
+	if !c.exclusive() || n.isSynthetic() && !c.believesSynthetic() {
 		return shortTimeout
 	}
 	return longTimeout
@@ -117,7 +120,7 @@ func (c *Connection) attrTimeout(n *inode) time.Duration {
 
 // entryTimeout is how long a name in d is believed, there or not.
 func (c *Connection) entryTimeout(d *inode) time.Duration {
-	if !c.exclusive() || d.syntheticNode() != nil {
+	if !c.exclusive() || d.syntheticNode() != nil && !c.believesSynthetic() {
 		return shortTimeout
 	}
 	return longTimeout
@@ -222,6 +225,7 @@ func (c *Connection) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, o
 // Forget takes back look-ups; a count beyond those there were is as good as all of them.
 func (c *Connection) Forget(id, count uint64) {
 	if n := c.nodes.forget(id, count); n != nil {
+		c.files.forget(id)
 		c.fs.unref(n, 1)
 	}
 }

@@ -164,6 +164,9 @@ func (c *Connection) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut)
 		if n.typ != unix.S_IFREG {
 			return unix.EPERM // the client opens devices, fifos and sockets itself
 		}
+		if c.profile.noOpen {
+			return unix.ENOSYS
+		}
 		if in.Flags&unix.O_ACCMODE == unix.O_ACCMODE {
 			return unix.EINVAL
 		}
@@ -228,4 +231,5 @@ func (c *Connection) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 }
 
 // Flush has nothing to do: writes reach the host file at once.
-func (c *Connection) Flush(_ <-chan struct{}, in *fuse.FlushIn) fuse.Status { return fuse.OK }
+// The client need not ask again.
+func (c *Connection) Flush(_ <-chan struct{}, in *fuse.FlushIn) fuse.Status { return fuse.ENOSYS }

@@ -13,14 +13,15 @@ import (
 
 // A union is one that a test has mounted, of plain folders.
 type union struct {
-	t      *testing.T
-	dir    string // the mount point
-	lowers []string
-	upper  string
-	work   string
-	config fusefs.Config
-	fs     *fusefs.FS
-	mount  *fusefs.Mounted
+	t       *testing.T
+	dir     string // the mount point
+	lowers  []string
+	upper   string
+	work    string
+	config  fusefs.Config
+	fs      *fusefs.FS
+	options fusefs.MountOptions
+	mount   *fusefs.Mounted
 }
 
 // tree maps paths to contents; a path that ends in "/" is a folder.
@@ -52,6 +53,7 @@ func prepareUnion(t *testing.T, lowers ...tree) *union {
 		u.config.Layers = append(u.config.Layers, fusefs.Layer{Dir: dir})
 	}
 	u.config.Upper = &fusefs.Upper{Dir: u.upper, Work: u.work}
+	u.options = fusefs.MountOptions{DefaultPermissions: true, AllowOther: true, Source: "test"}
 	t.Cleanup(u.unmount)
 	return u
 }
@@ -75,7 +77,7 @@ func (u *union) remount() {
 	u.unmount()
 	fs, err := fusefs.New(u.config)
 	must(u.t, err)
-	m, err := fusefs.Mount(fs, u.dir, fusefs.MountOptions{DefaultPermissions: true, AllowOther: true, Source: "test"})
+	m, err := fusefs.Mount(fs, u.dir, u.options)
 	if err != nil {
 		_ = fs.Close()
 	}

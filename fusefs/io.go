@@ -11,11 +11,7 @@ const spliceFrom = 64 << 10
 // withHandle runs f on an open file.
 func (c *Connection) withHandle(node, id uint64, f func(h *handle, d *descriptor) error) fuse.Status {
 	return c.with(node, func(n *inode) error {
-		h, err := c.handles.get(id, n)
-		if err != nil {
-			return err
-		}
-		d, err := h.data()
+		h, d, err := c.contents(n, node, id)
 		if err != nil {
 			return err
 		}

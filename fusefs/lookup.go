@@ -1,6 +1,7 @@
 package fusefs
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -44,7 +45,8 @@ func (fs *FS) lookupLocked(d *inode, name string) (*inode, error) {
 	case present:
 		return fs.internUpper(d, name, e)
 	}
-	parts, err := d.peekLower(name)
+	var room [4]lowerNode // so that finding what is known allocates nothing
+	parts, err := d.appendLower(room[:0], name)
 	if err != nil {
 		return nil, err
 	}
@@ -95,12 +97,14 @@ func (u *upper) hides(name string) bool {
 
 // peekLower gives what the layers and the synthetic layer have at name in d, whatever the upper says: one file, or the parts
 // of one folder, or nothing.
-func (d *inode) peekLower(name string) ([]lowerNode, error) {
+func (d *inode) peekLower(name string) ([]lowerNode, error) { return d.appendLower(nil, name) }
+
+// appendLower is peekLower into parts, which is empty.
+func (d *inode) appendLower(parts []lowerNode, name string) ([]lowerNode, error) {
 	syn := d.syntheticChild(name)
 	if syn != nil && !syn.ifMissing && !syn.isDir() {
-		return []lowerNode{syn.node(d.fs)}, nil
+		return append(parts, syn.node(d.fs)), nil
 	}
-	var parts []lowerNode
 	for _, p := range d.lowers {
 		if _, ok := p.layer.(*syntheticLower); ok {
 			continue
@@ -142,7 +146,7 @@ func (fs *FS) internLower(d *inode, name string, parts []lowerNode) (*inode, err
 	k := key{space: uint32(top.layer.number() + 1), ino: top.ino}
 	n := fs.table.get(k)
 	if n == nil {
-		n = &inode{fs: fs, ino: stIno(k.space, k.ino), typ: top.mode & unix.S_IFMT, lowers: parts}
+		n = &inode{fs: fs, ino: stIno(k.space, k.ino), typ: top.mode & unix.S_IFMT, lowers: slices.Clone(parts)}
 		if n.isDir() {
 			n.dir = &folder{}
 		}

@@ -127,6 +127,7 @@ func serve(fs *FS, where, dir string, o MountOptions) (*Mounted, error) {
 		}
 	}
 	c := fs.Connect(ConnectOptions{ReadOnly: o.ReadOnly, Guest: o.Guest})
+	c.profile.tune(options)
 	server, err := fuse.NewServer(c, where, options)
 	if err != nil {
 		c.Close()

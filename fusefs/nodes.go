@@ -68,6 +68,17 @@ func (t *nodeTable) forget(id, count uint64) *inode {
 	return e.inode
 }
 
+// all is what the client knows now.
+func (t *nodeTable) all() map[uint64]*inode {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := make(map[uint64]*inode, len(t.byID))
+	for id, e := range t.byID {
+		all[id] = e.inode
+	}
+	return all
+}
+
 // drain forgets all but the root.
 func (t *nodeTable) drain() []*inode {
 	t.mu.Lock()

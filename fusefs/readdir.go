@@ -11,6 +11,9 @@ func (c *Connection) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenO
 		if !n.isDir() {
 			return unix.ENOTDIR
 		}
+		if c.profile.noOpenDir {
+			return unix.ENOSYS
+		}
 		if c.exclusive() && n.syntheticNode() == nil {
 			out.OpenFlags = fuse.FOPEN_CACHE_DIR | fuse.FOPEN_KEEP_CACHE
 		}

@@ -37,7 +37,8 @@ func (s *syntheticNode) node(fs *FS) lowerNode {
 	return lowerNode{layer: &syntheticLower{fs}, ino: hashPath(s.path), path: s.path, mode: s.mode}
 }
 
-// SetSynthetic replaces the synthetic layer. What is open stays as it was; a change shows within a second.
+// SetSynthetic replaces the synthetic layer. What is open stays as it was; a change shows within a second, where the client
+// can be told at once.
 func (fs *FS) SetSynthetic(entries []SyntheticEntry) error {
 	t := &syntheticTree{root: &syntheticNode{path: "/", mode: unix.S_IFDIR | 0o755, ifMissing: true}, made: time.Now()}
 	sorted := slices.Clone(entries)
@@ -47,8 +48,7 @@ func (fs *FS) SetSynthetic(entries []SyntheticEntry) error {
 			return err
 		}
 	}
-	fs.synthetic.Store(t)
-	fs.conns.syntheticChanged()
+	fs.conns.replaceSynthetic(func() (was, is *syntheticTree) { return fs.synthetic.Swap(t), t })
 	return nil
 }
 
