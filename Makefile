@@ -49,7 +49,7 @@ vm: build ## The tests that boot VMs or need real tools; one package at a time, 
 
 .PHONY: bench
 bench: setup build ## Measure mica and its peers in one run, as ratios
-	@$(env) go run ./tests/bench
+	@$(env) go run ./tests/bench -o docs/benchmarks.md
 
 .PHONY: soak
 soak: setup build ## The long checks, whole

@@ -1,32 +1,28 @@
 package main
 
 import (
+	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
+	"strings"
 	"time"
 )
 
 func main() {
-	rounds := flag.Int("rounds", 9, "measure each side this often")
+	rounds := flag.Int("rounds", 5, "measure each side this often")
+	out := flag.String("o", "", "write the table to this file too")
+	boots := flag.Bool("boot", true, "measure runs of VMs")
 	flag.Parse()
-	if err := bench(*rounds); err != nil {
+	if err := bench(*rounds, *out, *boots); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-// A comparison is one row: what mica does, and what it is measured against.
-type comparison struct {
-	name    string
-	mica    func() (time.Duration, error)
-	against string
-	other   func() (time.Duration, error) // nil: only mica's own time is of interest
-}
-
-func bench(rounds int) error {
+func bench(rounds int, out string, boots bool) (err error) {
 	cache := os.Getenv("MICA_TEST_CACHE")
 	if cache == "" {
 		return fmt.Errorf(`MICA_TEST_CACHE is not set: run tests/setup.sh, then eval "$(tests/setup.sh env)"`)
@@ -42,52 +38,130 @@ func bench(rounds int) error {
 			return err
 		}
 	}
-	bare, err := newBareBoot(dir)
+	rows, notes, err := benchUnions(p, filepath.Join(cache, "debian-tars"), rounds)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%-38s %10s %10s %8s  against\n", "", "mica", "other", "ratio")
-	for _, c := range []comparison{
-		{"run of /bin/true, QEMU", p.runTrue, "the same kernel and devices, a C init", bare.boot},
-		{"mount to first answer, Debian image", p.mount, "", nil},
-	} {
-		if err := c.print(rounds); err != nil {
-			return fmt.Errorf("%s: %w", c.name, err)
-		}
-	}
-	return nil
-}
-
-// print measures both sides in turn, so that a machine that gets slower gets slower for both. The first round is not counted.
-func (c comparison) print(rounds int) error {
-	var ours, theirs []time.Duration
-	for round := range rounds + 1 {
-		took, err := c.mica()
+	if boots {
+		booted, err := benchBoots(p, rounds)
 		if err != nil {
 			return err
 		}
-		var other time.Duration
-		if c.other != nil {
-			if other, err = c.other(); err != nil {
-				return err
+		rows = append(rows, booted...)
+	}
+	var table bytes.Buffer
+	report(&table, rows, notes)
+	if _, err := os.Stdout.Write(table.Bytes()); err != nil || out == "" {
+		return err
+	}
+	return os.WriteFile(out, table.Bytes(), 0o644)
+}
+
+// benchBoots measures a run's and a mount's beginning.
+func benchBoots(p program, rounds int) ([]row, error) {
+	bare, err := newBareBoot(p.dir)
+	if err != nil {
+		return nil, err
+	}
+	const peer = "the same kernel and devices, a C init"
+	run, err := measure("run of /bin/true, QEMU", rounds, map[string]func() (time.Duration, error){"mica": p.runTrue, peer: bare.boot}, "mica", peer)
+	if err != nil {
+		return nil, err
+	}
+	run.targets = map[string]float64{peer: 1.25}
+	mount, err := measure("mount to first answer, Debian image", rounds, map[string]func() (time.Duration, error){"mica": p.mount}, "mica")
+	mount.targets = map[string]float64{"ms": 30}
+	return []row{run, mount}, err
+}
+
+// benchUnions measures work in mounted unions.
+func benchUnions(p program, tars string, rounds int) (rows []row, notes []string, err error) {
+	layers, err := unpackLayers(p.dir, tars)
+	if err != nil {
+		return nil, nil, err
+	}
+	m := mounter{program: p, dir: filepath.Join(p.dir, "unions"), lower: strings.Join(layers, ":")}
+	images, err := m.images()
+	if err != nil {
+		return nil, nil, err
+	}
+	rows, err = measureWorks(readingWorks(), images, rounds)
+	if err == nil {
+		var note string
+		if note, err = memoryNote(images[0].dir); err == nil {
+			notes = append(notes, note)
+		}
+	}
+	if err = errors.Join(err, closeAll(images)); err != nil {
+		return nil, nil, err
+	}
+	archive := filepath.Join(p.dir, "small.tar")
+	if err := writeArchive(archive); err != nil {
+		return nil, nil, err
+	}
+	writable, err := m.writable()
+	if err != nil {
+		return nil, nil, err
+	}
+	written, err := measureWorks(writingWorks(archive), writable, rounds)
+	return append(rows, written...), notes, errors.Join(err, closeAll(writable))
+}
+
+// measureWorks has the unions take turns: in each round, each does all works in their order.
+func measureWorks(works []work, unions []union, rounds int) ([]row, error) {
+	rows := make([]row, len(works))
+	var dirs []string
+	for _, u := range unions {
+		dirs = append(dirs, u.dir)
+	}
+	for round := range rounds + 1 {
+		for _, u := range unions {
+			for i, w := range works {
+				took, err := w.measure(u, dirs)
+				if err != nil {
+					return nil, fmt.Errorf("%s, %s: %w", w.name, u.name, err)
+				}
+				if round == 0 {
+					rows[i].work, rows[i].targets = w.name, w.targets
+					rows[i].sides = append(rows[i].sides, u.name)
+					continue
+				}
+				rows[i].add(u.name, took)
 			}
 		}
-		if round > 0 {
-			ours, theirs = append(ours, took), append(theirs, other)
+	}
+	return rows, nil
+}
+
+func (w work) measure(u union, dirs []string) (time.Duration, error) {
+	if w.cold {
+		if err := forget(dirs); err != nil {
+			return 0, err
 		}
 	}
-	m, o := median(ours), median(theirs)
-	if c.other == nil {
-		fmt.Printf("%-38s %8.0fms\n", c.name, milliseconds(m))
-		return nil
+	return w.do(u.dir)
+}
+
+// measure has the sides take turns. The first round is not counted.
+func measure(name string, rounds int, sides map[string]func() (time.Duration, error), order ...string) (row, error) {
+	r := row{work: name, sides: order}
+	for round := range rounds + 1 {
+		for _, side := range order {
+			took, err := sides[side]()
+			if err != nil {
+				return r, fmt.Errorf("%s, %s: %w", name, side, err)
+			}
+			if round > 0 {
+				r.add(side, took)
+			}
+		}
 	}
-	fmt.Printf("%-38s %8.0fms %8.0fms %8.2f  %s\n", c.name, milliseconds(m), milliseconds(o), float64(m)/float64(o), c.against)
-	return nil
+	return r, nil
 }
 
-func median(times []time.Duration) time.Duration {
-	times = slices.Sorted(slices.Values(times))
-	return times[len(times)/2]
+func (r *row) add(side string, took time.Duration) {
+	if r.times == nil {
+		r.times = make(map[string][]time.Duration)
+	}
+	r.times[side] = append(r.times[side], took)
 }
-
-func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

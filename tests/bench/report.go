@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A row is what one work took, on every side of it.
+type row struct {
+	work  string
+	sides []string // mica first
+	times map[string][]time.Duration
+	// targets are the ratios aimed at, by peer.
+	targets map[string]float64
+}
+
+func (r row) ratio(peer string) float64 {
+	return float64(median(r.times[r.sides[0]])) / float64(median(r.times[peer]))
+}
+
+// report writes the rows as docs/benchmarks.md has them.
+func report(w io.Writer, rows []row, notes []string) {
+	var u unix.Utsname
+	_ = unix.Uname(&u)
+	fmt.Fprintf(w, `# Benchmarks
+
+Written by %s: every line is the median of %d rounds in which all sides take turns on the same disk, so that a machine that gets slower
+gets slower for all; one round more goes before and is not counted. The seconds are this machine's; the ratios are what can be compared.
+Cold is after %s: FUSE loses its pages with its inodes, and that is part of its cost. Mica shows the Debian image out of its
+store, the peers show its layers unpacked as root; writing is measured in %s over the same unpacked layers.
+
+Machine: Linux %s, %d processors, load %s when it ended.
+
+| work | mica | against | peer | ratio | at most | |
+|---|---|---|---|---|---|---|
+`, "`make bench`", len(rows[0].times[rows[0].sides[0]]), "`echo 2 > /proc/sys/vm/drop_caches`", "`mica overlay`",
+		unix.ByteSliceToString(u.Release[:]), runtime.NumCPU(), load())
+	for _, r := range rows {
+		for _, peer := range r.sides[1:] {
+			target, verdict := "", ""
+			if t, ok := r.targets[peer]; ok {
+				target, verdict = fmt.Sprintf("%.2f", t), "met"
+				if r.ratio(peer) > t {
+					verdict = "missed"
+				}
+			}
+			fmt.Fprintf(w, "| %s | %.1f ms | %s | %.1f ms | %.2f | %s | %s |\n", r.work, milliseconds(median(r.times[r.sides[0]])),
+				peer, milliseconds(median(r.times[peer])), r.ratio(peer), target, verdict)
+		}
+		if len(r.sides) == 1 {
+			target := ""
+			for _, name := range slices.Sorted(maps.Keys(r.targets)) {
+				target = fmt.Sprintf("%.0f %s", r.targets[name], name)
+			}
+			fmt.Fprintf(w, "| %s | %.1f ms | | | | %s | |\n", r.work, milliseconds(median(r.times[r.sides[0]])), target)
+		}
+	}
+	for _, n := range notes {
+		fmt.Fprintf(w, "\n%s\n", n)
+	}
+}
+
+func load() string {
+	b, _ := os.ReadFile("/proc/loadavg")
+	first, _, _ := strings.Cut(string(b), " ")
+	return first
+}
+
+func median(times []time.Duration) time.Duration {
+	times = slices.Sorted(slices.Values(times))
+	return times[len(times)/2]
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// A union is one way to show the layers of the Debian image, mounted at dir.
+type union struct {
+	name  string
+	dir   string
+	close func() error
+}
+
+// The peers of mica, as the columns of the table name them.
+const (
+	kernelOverlayfs = "kernel overlayfs"
+	fuseOverlayfs   = "fuse-overlayfs"
+)
+
+// unpackLayers unpacks the layers as the peers read them, as root, and gives their folders, the topmost first.
+func unpackLayers(dir, tars string) ([]string, error) {
+	files, err := filepath.Glob(filepath.Join(tars, "[0-9].tar"))
+	if err != nil {
+		return nil, err
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("%s: no layers: run tests/setup.sh", tars)
+	}
+	var layers []string
+	for i, file := range files {
+		layer := filepath.Join(dir, fmt.Sprint("layer", i))
+		if err := os.Mkdir(layer, 0o755); err != nil {
+			return nil, err
+		}
+		// The few whiteouts are left out: every peer reads another form of them.
+		if _, err := timed(exec.Command("tar", "-C", layer, "--exclude=.wh.*", "-xpf", file)); err != nil {
+			return nil, err
+		}
+		layers = append(layers, layer)
+	}
+	slices.Reverse(layers)
+	return layers, nil
+}
+
+// mounter makes mounts below one folder, on the same disk for all.
+type mounter struct {
+	program program
+	dir     string
+	lower   string // as lowerdir= takes it
+}
+
+func (m mounter) folder(elem ...string) (string, error) {
+	dir := filepath.Join(append([]string{m.dir}, elem...)...)
+	return dir, os.MkdirAll(dir, 0o755)
+}
+
+// images mounts the image read-only: mica from its store, the peers from the unpacked layers.
+func (m mounter) images() ([]union, error) {
+	var unions []union
+	for _, kind := range []string{"mica", kernelOverlayfs, fuseOverlayfs} {
+		u, err := m.mount(kind, "image", "lowerdir="+m.lower)
+		if err != nil {
+			return unions, errors.Join(err, closeAll(unions))
+		}
+		unions = append(unions, u)
+	}
+	return unions, nil
+}
+
+// writable mounts the unpacked layers with an upper of their own.
+func (m mounter) writable() ([]union, error) {
+	var unions []union
+	for _, kind := range []string{"mica overlay", kernelOverlayfs, fuseOverlayfs} {
+		options := "lowerdir=" + m.lower
+		for _, part := range []string{"upper", "work"} {
+			dir, err := m.folder(slug(kind), part)
+			if err != nil {
+				return unions, errors.Join(err, closeAll(unions))
+			}
+			options += "," + part + "dir=" + dir
+		}
+		u, err := m.mount(kind, "writable", options)
+		if err != nil {
+			return unions, errors.Join(err, closeAll(unions))
+		}
+		unions = append(unions, u)
+	}
+	return unions, nil
+}
+
+func (m mounter) mount(kind, what, options string) (union, error) {
+	dir, err := m.folder(slug(kind), what)
+	if err != nil {
+		return union{}, err
+	}
+	u := union{name: kind, dir: dir, close: func() error { return run("umount", dir) }}
+	switch kind {
+	case "mica":
+		_, err = timed(m.program.command("mount", "-d", "--image", m.program.image("debian"), dir))
+		u.close = func() error { _, err := timed(m.program.command("umount", dir)); return err }
+	case "mica overlay":
+		_, err = timed(m.program.command("overlay", "-o", options, dir))
+	case kernelOverlayfs:
+		err = run("mount", "-t", "overlay", "-o", options, "overlay", dir)
+	case fuseOverlayfs:
+		err = run("fuse-overlayfs", "-o", options, dir)
+	}
+	return u, err
+}
+
+func slug(name string) string { return strings.ReplaceAll(name, " ", "-") }
+
+func closeAll(unions []union) error {
+	var err error
+	for _, u := range unions {
+		err = errors.Join(err, u.close())
+	}
+	return err
+}
