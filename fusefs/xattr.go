@@ -171,6 +171,9 @@ func (n *inode) getXattr(name string) ([]byte, error) {
 		}
 		return nil, unix.ENODATA
 	}
+	if name == capabilityName && n.knownWithoutCapability() {
+		return nil, unix.ENODATA // Linux asks before a file's first write, and after each change of its attributes
+	}
 	s, err := n.spot()
 	if err != nil {
 		return nil, err
@@ -206,6 +209,13 @@ func (n *inode) listXattr() ([]string, error) {
 		}
 	}
 	return names, nil
+}
+
+// knownWithoutCapability reports whether the upper inode has no file capability for sure: in a volume others may have set one.
+func (n *inode) knownWithoutCapability() bool {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.caps == no && !n.fs.shared()
 }
 
 // dropCapability removes the file capability, as every write, truncation and chown does (CVE-2021-20263).
