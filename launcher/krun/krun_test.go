@@ -61,7 +61,7 @@ func TestCommand(t *testing.T) {
 	}
 	want := Config{
 		Library: "libkrun.so.1", CPUs: 2, MemoryMiB: 512, Kernel: "/data/vmlinux",
-		Cmdline: "console=hvc0 panic=-1 reboot=k root=mica-root rootfstype=virtiofs rw init=/.sandbox/init quiet",
+		Cmdline: "console=hvc0 panic=-1 reboot=k no_timer_check root=mica-root rootfstype=virtiofs rw init=/.sandbox/init quiet",
 		Shares:  machine.Shares,
 	}
 	if !reflect.DeepEqual(got, want) {
