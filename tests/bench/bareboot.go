@@ -79,6 +79,7 @@ func (b *bareBoot) boot() (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
+	defer listener.Close()
 	served := make(chan error, 1)
 	go func() {
 		served <- vhostuser.Serve(ctx, listener, b.root.Connect(fusefs.ConnectOptions{Guest: true}), vhostuser.Options{Mount: fusefs.ServerOptions(false)})

@@ -43,18 +43,15 @@ func bench(rounds int, out string, boots bool) (err error) {
 		return err
 	}
 	if boots {
-		booted, err := benchBoots(p, rounds)
-		if err != nil {
-			return err
-		}
-		rows = append(rows, booted...)
+		booted, bootErr := benchBoots(p, rounds)
+		rows, err = append(rows, booted...), bootErr // what was measured is shown whatever failed later
 	}
 	var table bytes.Buffer
 	report(&table, rows, notes)
-	if _, err := os.Stdout.Write(table.Bytes()); err != nil || out == "" {
-		return err
+	if _, failed := os.Stdout.Write(table.Bytes()); err != nil || failed != nil || out == "" {
+		return errors.Join(err, failed)
 	}
-	return os.WriteFile(out, table.Bytes(), 0o644)
+	return writeReport(out, table.Bytes())
 }
 
 // benchBoots measures a run's and a mount's beginning.

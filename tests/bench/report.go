@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"maps"
@@ -66,6 +67,21 @@ Machine: Linux %s, %d processors, load %s when it ended.
 	for _, n := range notes {
 		fmt.Fprintf(w, "\n%s\n", n)
 	}
+}
+
+// explanation begins the part of the file that people write.
+const explanation = "\n## Why"
+
+// writeReport replaces the file's table, and keeps its explanation.
+func writeReport(path string, table []byte) error {
+	old, err := os.ReadFile(path)
+	if err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	if i := bytes.Index(old, []byte(explanation)); i >= 0 {
+		table = append(table, old[i:]...)
+	}
+	return os.WriteFile(path, table, 0o644)
 }
 
 func load() string {

@@ -133,4 +133,3 @@ func run(name string, args ...string) error {
 	_, err := timed(exec.Command(name, args...))
 	return err
 }
-
