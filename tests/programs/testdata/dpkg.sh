@@ -1,7 +1,7 @@
 # Packages are installed in the Debian root.
 mount --rbind /dev dev
 mount -t proc proc proc 2>/dev/null || mount --rbind /proc proc
-trap 'umount -lR dev proc 2>/dev/null || :' EXIT
+trap 'umount -l dev proc' EXIT
 inside() { chroot . /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 "$@"; }
 if [ "$2" = first ]; then
 	mkdir debs
