@@ -116,6 +116,13 @@ func (r *run) complain(format string, args ...any) {
 	}
 }
 
+// step says what was done, to those who ask for it with --debug.
+func (r *run) step(format string, args ...any) {
+	if r.plan.Debug {
+		r.complain("debug: "+format, args...)
+	}
+}
+
 // A platform is what a guest runs on.
 type platform struct {
 	monitor   vmm.VMM
@@ -128,12 +135,15 @@ func (r *run) carryOut(ctx context.Context) (Status, error) {
 	if err != nil {
 		return StatusFailed, err
 	}
+	r.step("monitor %s, transport %s, kernel %s", on.monitor.Name(), on.transport, on.kernel.Path)
 	if err := r.claim(ctx, on); err != nil {
 		return StatusFailed, err
 	}
+	r.step("run folder %s", r.folder.Path)
 	if err := r.compose(ctx); err != nil {
 		return StatusFailed, err
 	}
+	r.step("root of %d layers, and %d volumes", len(r.plan.Image.Layers), len(r.plan.Volumes))
 	return r.boot(ctx, on)
 }
 
@@ -250,6 +260,7 @@ func (r *run) boot(ctx context.Context, on platform) (Status, error) {
 	exit, err := r.converse(ctx, conn)
 	r.terminal.restore()
 	if err == nil {
+		r.step("the command ended with status %d", exit.Status())
 		r.vmm.stop(ctx, powerOffWait, termWait)
 		if exit.Error != "" {
 			r.complain("%s", exit.Error)
@@ -344,6 +355,7 @@ func (r *run) startMachine(ctx context.Context, monitor vmm.VMM, m vmm.Machine, 
 		conn.Close()
 		return nil, fmt.Errorf("start %s: %w", monitor.Name(), err)
 	}
+	r.step("%s started, pid %d", monitor.Name(), r.vmm.cmd.Process.Pid)
 	return conn, nil
 }
 
@@ -370,6 +382,7 @@ func (r *run) converse(ctx context.Context, conn io.ReadWriteCloser) (wire.Exit,
 				return err
 			}
 		}
+		r.step("the guest is up")
 		r.state.Up = true
 		r.onUp()
 		return r.state.publish(r.folder.Path)
