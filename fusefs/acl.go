@@ -181,11 +181,7 @@ func (n *inode) setACL(s spot, name string, value []byte, killSetGID bool) error
 	if err != nil && !isNoXattr(err) {
 		return err
 	}
-	var st unix.Stat_t
-	if err := s.stat(&st); err != nil {
-		return err
-	}
-	o, err := n.owner(s, &st)
+	o, err := n.ownerOf(s)
 	if err != nil {
 		return err
 	}

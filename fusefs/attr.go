@@ -263,11 +263,7 @@ func (n *inode) setOwnerFrom(s spot, in *fuse.SetAttrIn) error {
 	if in.Valid&(owners|fuse.FATTR_MODE) == 0 && !killBits {
 		return nil
 	}
-	var st unix.Stat_t
-	if err := s.stat(&st); err != nil {
-		return err
-	}
-	o, err := n.owner(s, &st)
+	o, err := n.ownerOf(s)
 	if err != nil {
 		return err
 	}
@@ -304,15 +300,20 @@ func withoutSetID(mode uint32) uint32 {
 	return mode
 }
 
+// ownerOf is owner of the host file as it is now.
+func (n *inode) ownerOf(s spot) (owner, error) {
+	var st unix.Stat_t
+	if err := s.stat(&st); err != nil {
+		return owner{}, err
+	}
+	return n.owner(s, &st)
+}
+
 // killSetID is what a write or a truncation by somebody without privileges does.
 func (n *inode) killSetID(s spot) error {
 	n.changing.Lock()
 	defer n.changing.Unlock()
-	var st unix.Stat_t
-	if err := s.stat(&st); err != nil {
-		return err
-	}
-	o, err := n.owner(s, &st)
+	o, err := n.ownerOf(s)
 	if err != nil {
 		return err
 	}

@@ -204,23 +204,12 @@ func (c *Connection) openForWriting(n *inode, in *fuse.OpenIn) error {
 	if err := n.toUpper(noContents); err != nil {
 		return err
 	}
-	c.fs.tree.RLock()
-	defer c.fs.tree.RUnlock()
-	s, err := n.spot()
-	if err != nil {
-		return err
-	}
-	defer s.release()
-	if err := n.truncate(s, 0); err != nil {
-		return err
-	}
-	if err := n.dropCapability(s); err != nil {
-		return err
-	}
-	if in.Mode&fuse.OPEN_KILL_SUIDGID != 0 {
-		return n.killSetID(s)
-	}
-	return nil
+	return n.atSpot(func(s spot) error {
+		if err := n.truncate(s, 0); err != nil {
+			return err
+		}
+		return n.dropPrivileges(s, in.Mode&fuse.OPEN_KILL_SUIDGID != 0)
+	})
 }
 
 // Release ends a handle.

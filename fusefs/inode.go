@@ -305,6 +305,18 @@ func (n *inode) nearbyDo(f func(s spot) error) error {
 	return unix.ESTALE
 }
 
+// atSpot has do work on the inode's host file, which must be in the upper, while the tree stays as it is.
+func (n *inode) atSpot(do func(s spot) error) error {
+	n.fs.tree.RLock()
+	defer n.fs.tree.RUnlock()
+	s, err := n.spot()
+	if err != nil {
+		return err
+	}
+	defer s.release()
+	return do(s)
+}
+
 // spot pins the inode's host file, which must be in the upper: names may come and go, the spot stays this file.
 func (n *inode) spot() (pinned spot, _ error) {
 	if n.isDir() {

@@ -104,13 +104,11 @@ func (n *inode) beforeWrite(kill bool) error {
 	if clean && !kill {
 		return nil
 	}
-	n.fs.tree.RLock()
-	defer n.fs.tree.RUnlock()
-	s, err := n.spot()
-	if err != nil {
-		return err
-	}
-	defer s.release()
+	return n.atSpot(func(s spot) error { return n.dropPrivileges(s, kill) })
+}
+
+// dropPrivileges drops the capability of changed contents, and with kill the set-ID bits.
+func (n *inode) dropPrivileges(s spot, kill bool) error {
 	if err := n.dropCapability(s); err != nil {
 		return err
 	}

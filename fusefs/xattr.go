@@ -310,22 +310,17 @@ func (c *Connection) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, name strin
 		if err := n.toUpper(metadataOnly); err != nil {
 			return err
 		}
-		c.fs.tree.RLock()
-		defer c.fs.tree.RUnlock()
-		s, err := n.spot()
-		if err != nil {
-			return err
-		}
-		defer s.release()
-		n.mu.Lock()
-		if name == capabilityName {
-			n.caps = unknown
-		}
-		n.mu.Unlock()
-		if name == aclAccess || name == aclDefault {
-			return n.setACL(s, name, value, in.SetXAttrFlags&fuse.SETXATTR_ACL_KILL_SGID != 0)
-		}
-		return c.fs.upper.setXattr(s, host, value, int(in.Flags))
+		return n.atSpot(func(s spot) error {
+			n.mu.Lock()
+			if name == capabilityName {
+				n.caps = unknown
+			}
+			n.mu.Unlock()
+			if name == aclAccess || name == aclDefault {
+				return n.setACL(s, name, value, in.SetXAttrFlags&fuse.SETXATTR_ACL_KILL_SGID != 0)
+			}
+			return c.fs.upper.setXattr(s, host, value, int(in.Flags))
+		})
 	})
 }
 
@@ -348,14 +343,9 @@ func (c *Connection) RemoveXAttr(_ <-chan struct{}, in *fuse.InHeader, name stri
 		if err := n.toUpper(metadataOnly); err != nil {
 			return err
 		}
-		c.fs.tree.RLock()
-		defer c.fs.tree.RUnlock()
-		s, err := n.spot()
-		if err != nil {
-			return err
-		}
-		defer s.release()
-		n.forgetACL()
-		return c.fs.upper.removeXattr(s, host)
+		return n.atSpot(func(s spot) error {
+			n.forgetACL()
+			return c.fs.upper.removeXattr(s, host)
+		})
 	})
 }
