@@ -33,8 +33,8 @@ func report(w io.Writer, rows []row, notes []string) {
 	_ = unix.Uname(&u)
 	fmt.Fprintf(w, `# Benchmarks
 
-Written by %s: every line is the median of %d rounds in which all sides take turns on the same disk, so that a machine that gets slower
-gets slower for all; one round more goes before and is not counted. The seconds are this machine's; the ratios are what can be compared.
+Written by %s: every line is the median of %d rounds (of boots, at least %d) in which all sides take turns on the same disk, so that a machine
+that gets slower gets slower for all; one round more goes before and is not counted. The seconds are this machine's; the ratios are what can be compared.
 Cold is after %s: FUSE loses its pages with its inodes, and that is part of its cost. Mica shows the Debian image out of its
 store, the peers show its layers unpacked as root; writing is measured in %s over the same unpacked layers.
 
@@ -42,7 +42,7 @@ Machine: Linux %s, %d processors, load %s when it ended.
 
 | work | mica | against | peer | ratio | at most | |
 |---|---|---|---|---|---|---|
-`, "`make bench`", len(rows[0].times[rows[0].sides[0]]), "`echo 2 > /proc/sys/vm/drop_caches`", "`mica overlay`",
+`, "`make bench`", len(rows[0].times[rows[0].sides[0]]), bootRounds, "`echo 2 > /proc/sys/vm/drop_caches`", "`mica overlay`",
 		unix.ByteSliceToString(u.Release[:]), runtime.NumCPU(), load())
 	for _, r := range rows {
 		for _, peer := range r.sides[1:] {
