@@ -23,13 +23,16 @@ import (
 //     not tell who is in the group.
 //   - Reserved xattrs: overlayfs escapes trusted.overlay.*, mica refuses user.overlay.* and its own.
 //
-// The generator leaves out the last four and the hidden names, the descriptions of files (tree.go) the others. Three are an operation's:
+// The generator leaves out the last four and the hidden names, the descriptions of files (tree.go) the others. Four are an operation's:
 //
 //   - Time of modification of a file that is opened for writing after a change of its metadata alone: overlayfs copies its data up then, and
 //     the copy's time is the file's. Mica puts the file's own back. setsTime finds it, and makes the two alike again.
 //   - Time of modification of a folder out of which a rename has failed: overlayfs has ext4 put a whiteout there first, and take it away again.
 //     touchesFolder finds it.
 //   - Removal of an ACL that is not there: as on ext4 that is no error, but in overlayfs it is one while the file is in a layer.
+//   - fchmod and fchown of an open file or folder of a layer whose last name is gone. Overlayfs looks for a place to copy it up to by the name
+//     that it had: EEXIST where its own whiteout or another file is, ENOTDIR where a folder was, ENOENT or EIO where the parent is gone too. In
+//     mica they work on a file, as POSIX has it, and are ENOENT on a folder. changesNameless finds it, and all files are closed.
 
 // removesNoACL reports whether only overlayfs says that there is no ACL.
 func removesNoACL(op Op, want, got outcome) bool {
@@ -46,4 +49,16 @@ func setsTime(op Op, want, got outcome) bool {
 func touchesFolder(op Op, want, got outcome) bool {
 	return op.Kind == Rename && want.result != "" && want.result == got.result && want.touched[0] != got.touched[0] &&
 		strings.Contains(want.touched[0], "mtime now")
+}
+
+// changesNameless reports whether overlayfs has found no place to copy a file without a name to.
+func changesNameless(op Op, want, got outcome) bool {
+	if op.Kind != Fchmod && op.Kind != Fchown || !got.nameless {
+		return false
+	}
+	switch want.result {
+	case "EEXIST", "ENOTDIR", "ENOENT", "EIO":
+		return got.result == "" || got.result == "ENOENT"
+	}
+	return false
 }

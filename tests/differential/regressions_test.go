@@ -40,6 +40,33 @@ var regressions = map[string]Case{
 		{Kind: Rename, Path: "b", To: "a"},
 		{Kind: Fstat},
 	}},
+	"the mode of a removed file of a layer changes": {Layers: []Layer{{{Path: "a", Mode: 0o100755, Size: 100}}}, Ops: []Op{
+		{Kind: Open, Path: "a"},
+		{Kind: Unlink, Path: "a"},
+		{Kind: Fchmod, Mode: 0o1777},
+	}},
+	"the owner of a replaced file of a layer changes": {Layers: []Layer{{{Path: "a", Mode: 0o100755, Size: 100}, {Path: "b", Mode: 0o100755, Size: 100}}}, Ops: []Op{
+		{Kind: Open, Path: "a"},
+		{Kind: Rename, Path: "b", To: "a"},
+		{Kind: Fchown, UID: 1},
+	}},
+	"the owner of a file of a removed folder of a layer changes": {Layers: []Layer{{{Path: "d", Mode: 0o40755}, {Path: "d/a", Mode: 0o100755, Size: 100}}}, Ops: []Op{
+		{Kind: Open, Path: "d/a"},
+		{Kind: Unlink, Path: "d/a"},
+		{Kind: Rmdir, Path: "d"},
+		{Kind: Fchown, UID: 1},
+	}},
+	"the owner of a removed folder of a layer does not change": {Layers: []Layer{{{Path: "a", Mode: 0o40755}}}, Ops: []Op{
+		{Kind: Open, Path: "a"},
+		{Kind: Rmdir, Path: "a"},
+		{Kind: Fchown, UID: 1},
+	}},
+	"the mode of a removed folder of a removed folder does not change": {Layers: []Layer{{{Path: "a", Mode: 0o40755}, {Path: "a/b", Mode: 0o40755}}}, Ops: []Op{
+		{Kind: Open, Path: "a/b"},
+		{Kind: Rmdir, Path: "a/b"},
+		{Kind: Rmdir, Path: "a"},
+		{Kind: Fchmod, Mode: 0o1777},
+	}},
 }
 
 func TestRegressions(t *testing.T) {

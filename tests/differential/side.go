@@ -31,17 +31,20 @@ type outcome struct {
 	mtime   string // of the file in the operation's slot
 	tree    tree   // if it was asked for
 	err     error  // of the harness
+
+	nameless bool // the file in the operation's slot has no name
 }
 
 // inodes are the numbers of an operation's Path and To, before and after; 0 is none.
 type inodes struct{ before, after uint64 }
 
-// What a side is asked for besides operations: its whole tree, and to set the time of the file that an operation has opened, or of the
-// folder that its Path is in.
+// What a side is asked for besides operations: its whole tree, to set the time of the file that an operation has opened or of the folder
+// that its Path is in, and to close all that is open.
 const (
 	snapshot    Kind = "snapshot"
 	touch       Kind = "touch"
 	touchFolder Kind = "touch folder"
+	closeFiles  Kind = "close files"
 )
 
 func newSide(m mount.Mount) (*side, error) {
@@ -123,6 +126,9 @@ func (s *side) do(op Op) (o outcome) {
 			o.err = s.enter()
 		}
 		return o
+	case closeFiles:
+		s.closeAll()
+		return o
 	}
 	o.inodes[0].before, o.inodes[1].before = inodeOf(op.Path), inodeOf(op.To)
 	err := as(op, func() {
@@ -133,7 +139,8 @@ func (s *side) do(op Op) (o outcome) {
 		return o
 	}
 	o.inodes[0].after, o.inodes[1].after = inodeOf(op.Path), inodeOf(op.To)
-	o.touched, o.mtime = s.look(op), s.mtime(op.Slot)
+	o.touched = s.look(op)
+	o.mtime, o.nameless = s.lookInSlot(op.Slot)
 	return o
 }
 
@@ -191,10 +198,11 @@ func (s *side) look(op Op) []string {
 	return seen
 }
 
-func (s *side) mtime(slot int) string {
+// lookInSlot gives the time of modification of an open file, "" of none, and whether the file has no name any more.
+func (s *side) lookInSlot(slot int) (mtime string, nameless bool) {
 	var st unix.Stat_t
 	if s.open[slot] < 0 || unix.Fstat(s.open[slot], &st) != nil {
-		return ""
+		return "", false
 	}
-	return describeTime(st.Mtim)
+	return describeTime(st.Mtim), st.Nlink == 0
 }
