@@ -45,7 +45,7 @@ unit: build ## The tests that need no VM, with the race detector
 
 .PHONY: vm
 vm: build ## The tests that boot VMs or need real tools; one package at a time, as they share two cores
-	@$(env) go test -p 1 -timeout 12m ./tests/...
+	@$(env) go test -p 1 -timeout 40m ./tests/...
 
 .PHONY: bench
 bench: setup build ## Measure mica and its peers in one run, as ratios

@@ -48,7 +48,7 @@ func TestQEMU(t *testing.T) { checkQEMU(t) }
 
 // TestVirtualization is everything that takes KVM, in one emulated host where this machine has none.
 func TestVirtualization(t *testing.T) {
-	if !amdvhost.Inside(t) {
+	if !amdvhost.Inside(t, 4*time.Minute) {
 		return
 	}
 	t.Run("qemu", checkQEMU)

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -50,7 +51,7 @@ func TestOrdinaryUser(t *testing.T) {
 }
 
 func TestKrun(t *testing.T) {
-	if !amdvhost.Inside(t) {
+	if !amdvhost.Inside(t, 8*time.Minute) {
 		return
 	}
 	runScripts(t, way{vmm: "krun", transport: "krun"}, "each")
