@@ -27,8 +27,8 @@ func (r row) ratio(peer string) float64 {
 	return float64(median(r.times[r.sides[0]])) / float64(median(r.times[peer]))
 }
 
-// report writes the rows as docs/benchmarks.md has them.
-func report(w io.Writer, rows []row, notes []string) {
+// report writes what was found as docs/benchmarks.md has them.
+func report(w io.Writer, rounds int, found result) {
 	var u unix.Utsname
 	_ = unix.Uname(&u)
 	fmt.Fprintf(w, `# Benchmarks
@@ -42,9 +42,9 @@ Machine: Linux %s, %d processors, load %s when it ended.
 
 | work | mica | against | peer | ratio | at most | |
 |---|---|---|---|---|---|---|
-`, "`make bench`", len(rows[0].times[rows[0].sides[0]]), bootRounds, "`echo 2 > /proc/sys/vm/drop_caches`", "`mica overlay`",
+`, "`make bench`", rounds, bootRounds, "`echo 2 > /proc/sys/vm/drop_caches`", "`mica overlay`",
 		unix.ByteSliceToString(u.Release[:]), runtime.NumCPU(), load())
-	for _, r := range rows {
+	for _, r := range found.rows {
 		for _, peer := range r.sides[1:] {
 			target, verdict := "", ""
 			if t, ok := r.targets[peer]; ok {
@@ -64,8 +64,11 @@ Machine: Linux %s, %d processors, load %s when it ended.
 			fmt.Fprintf(w, "| %s | %.1f ms | | | | %s | |\n", r.work, milliseconds(median(r.times[r.sides[0]])), target)
 		}
 	}
-	for _, n := range notes {
+	for _, n := range found.notes {
 		fmt.Fprintf(w, "\n%s\n", n)
+	}
+	for _, p := range found.plots {
+		fmt.Fprintf(w, "\n![%s](%s)\n", p.title, p.file)
 	}
 }
 

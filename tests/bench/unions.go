@@ -23,6 +23,46 @@ const (
 	fuseOverlayfs   = "fuse-overlayfs"
 )
 
+// read measures reading of the image.
+func (b *bench) read() error {
+	m, err := b.mounter()
+	if err != nil {
+		return err
+	}
+	images, err := m.images()
+	if err != nil {
+		return err
+	}
+	rows, err := measureWorks(readingWorks(), images, b.rounds)
+	b.add(rows...)
+	if err == nil {
+		var anonymous float64
+		if anonymous, err = anonymousMemory(images[0].dir); err == nil {
+			b.note("Memory of the server's own (RssAnon) after all reading of the Debian image: %.1f MiB; at most 40.", anonymous)
+		}
+	}
+	return errors.Join(err, closeAll(images))
+}
+
+// write measures changes over the image's layers.
+func (b *bench) write() error {
+	m, err := b.mounter()
+	if err != nil {
+		return err
+	}
+	archive := filepath.Join(b.dir, "small.tar")
+	if err := writeArchive(archive); err != nil {
+		return err
+	}
+	writable, err := m.writable()
+	if err != nil {
+		return err
+	}
+	rows, err := measureWorks(writingWorks(archive), writable, b.rounds)
+	b.add(rows...)
+	return errors.Join(err, closeAll(writable))
+}
+
 // unpackLayers unpacks the layers as the peers read them, as root, and gives their folders, the topmost first.
 func unpackLayers(dir, tars string) ([]string, error) {
 	files, err := filepath.Glob(filepath.Join(tars, "[0-9].tar"))
@@ -46,6 +86,17 @@ func unpackLayers(dir, tars string) ([]string, error) {
 	}
 	slices.Reverse(layers)
 	return layers, nil
+}
+
+// mounter unpacks the layers when none has done so yet.
+func (b *bench) mounter() (mounter, error) {
+	if len(b.layers) == 0 {
+		var err error
+		if b.layers, err = unpackLayers(b.dir, filepath.Join(b.cache, "debian-tars")); err != nil {
+			return mounter{}, err
+		}
+	}
+	return mounter{program: b.program, dir: filepath.Join(b.dir, "unions"), lower: strings.Join(b.layers, ":")}, nil
 }
 
 // mounter makes mounts below one folder, on the same disk for all.
