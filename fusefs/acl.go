@@ -135,6 +135,9 @@ func (d *inode) inheritACL(f *newFile) error {
 	return nil
 }
 
+// maxKnownACL is how long a default ACL may be to be remembered: about a hundred entries.
+const maxKnownACL = 1 << 10
+
 // defaultACL is the folder's, remembered where nobody else can change it.
 func (d *inode) defaultACL() ([]byte, error) {
 	d.mu.RLock()
@@ -147,7 +150,7 @@ func (d *inode) defaultACL() ([]byte, error) {
 	if err != nil && !isNoXattr(err) {
 		return nil, err
 	}
-	if !d.fs.shared() {
+	if !d.fs.shared() && len(value) <= maxKnownACL {
 		d.mu.Lock()
 		d.dir.defaultACL, d.dir.aclKnown = value, true
 		d.mu.Unlock()

@@ -3,6 +3,7 @@ package fusefs_test
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"testing"
 
@@ -147,6 +148,183 @@ func TestMemoryIsBoundedByWhatThereIs(t *testing.T) {
 	if after := heap(); after > before+8<<20 {
 		t.Errorf("the heap has grown from %d to %d bytes", before, after)
 	}
+}
+
+// hoards are ways to have the server remember more each time. Each gives a node that is to be forgotten in the end, and is called with the
+// one that it gave last; the first is the folder "dir".
+var hoards = map[string]func(c client, i int, last uint64) (node uint64, _ fuse.Status){
+	"look-ups": func(c client, i int, _ uint64) (uint64, fuse.Status) {
+		h := header(1)
+		var out fuse.EntryOut
+		st := c.c.Lookup(nil, &h, fmt.Sprintf("low%d", i), &out)
+		return out.NodeId, st
+	},
+	"files that are removed": func(c client, _ int, _ uint64) (uint64, fuse.Status) {
+		node, st := c.mknod(1, "f")
+		if st.Ok() {
+			h := header(1)
+			st = c.c.Unlink(nil, &h, "f")
+		}
+		return node, st
+	},
+	"files without a name": func(c client, _ int, _ uint64) (uint64, fuse.Status) {
+		var out fuse.CreateOut
+		st := c.c.Tmpfile(nil, &fuse.CreateIn{InHeader: header(1), Flags: unix.O_RDWR, Mode: 0o644}, &out)
+		c.c.Release(nil, &fuse.ReleaseIn{InHeader: header(out.NodeId), Fh: out.Fh})
+		return out.NodeId, st
+	},
+	"symbolic links": func(c client, i int, _ uint64) (uint64, fuse.Status) {
+		h := header(1)
+		var out fuse.EntryOut
+		st := c.c.Symlink(nil, &h, "target", fmt.Sprintf("link%d", i), &out)
+		return out.NodeId, st
+	},
+	"names of one file": func(c client, i int, last uint64) (uint64, fuse.Status) {
+		if i == 0 {
+			return c.mknod(1, "one")
+		}
+		return last, c.c.Link(nil, &fuse.LinkIn{InHeader: header(1), Oldnodeid: last}, fmt.Sprintf("%0200d", i), &fuse.EntryOut{})
+	},
+	"folders in folders that are forgotten": func(c client, _ int, last uint64) (uint64, fuse.Status) {
+		var out fuse.EntryOut
+		st := c.c.Mkdir(nil, &fuse.MkdirIn{InHeader: header(last), Mode: 0o755}, "d", &out)
+		if !st.Ok() {
+			return last, st
+		}
+		c.c.Forget(last, 1)
+		return out.NodeId, st
+	},
+	"a listing of files that are forgotten": func(c client, i int, dir uint64) (uint64, fuse.Status) {
+		node, st := c.mknod(dir, fmt.Sprintf("%0200d", i))
+		if st.Ok() {
+			c.c.Forget(node, 1)
+			st = c.c.ReadDir(nil, &fuse.ReadIn{InHeader: header(dir)}, fuse.NewDirEntryList(make([]byte, 4096), 0))
+		}
+		return dir, st
+	},
+}
+
+// TestWhatIsNotForgottenIsBounded has a guest that sends no FORGET, or too few: it gets ENOMEM in the end, and keeps what it has.
+func TestWhatIsNotForgottenIsBounded(t *testing.T) {
+	const many = 1000
+	lower := tree{}
+	for i := range many {
+		lower[fmt.Sprintf("low%d", i)] = "x"
+	}
+	for name, hoard := range hoards {
+		t.Run(name, func(t *testing.T) {
+			u := prepareUnion(t, lower)
+			u.config.Remembered = 64 << 10
+			c := newClient(t, u)
+			kept := c.openRemoved("contents")
+			node, st := c.mkdir(1, "dir")
+			nodes := []uint64{node}
+			for i := 0; st.Ok(); i++ {
+				if i == many {
+					t.Fatal("there was no end")
+				}
+				node, st = hoard(c, i, node)
+				nodes = append(nodes, node)
+			}
+			if st != fuse.Status(unix.ENOMEM) {
+				t.Errorf("the end: %v", st)
+			}
+			if _, st := c.mkdir(1, "refused"); st != fuse.Status(unix.ENOMEM) {
+				t.Errorf("mkdir: %v", st)
+			}
+			if _, err := os.Lstat(filepath.Join(u.upper, "refused")); !os.IsNotExist(err) {
+				t.Errorf("what was refused: %v", err)
+			}
+			if got := kept.read(); got != "contents" {
+				t.Errorf("an open file that was removed before: %q", got)
+			}
+			for _, node := range nodes {
+				c.c.Forget(node, ^uint64(0))
+			}
+			if _, st := c.mkdir(1, "after"); !st.Ok() {
+				t.Errorf("mkdir after all is forgotten: %v", st)
+			}
+		})
+	}
+}
+
+// TestHostMountIsNotBounded has a client whose kernel forgets when it has to.
+func TestHostMountIsNotBounded(t *testing.T) {
+	u := prepareUnion(t)
+	u.config.Remembered = 16 << 10
+	fsys, err := fusefs.New(u.config)
+	must(t, err)
+	defer func() { must(t, fsys.Close()) }()
+	c := client{t, fsys.Connect(fusefs.ConnectOptions{})}
+	for i := range 200 {
+		c.create(1, fmt.Sprint(i), 0o644)
+	}
+}
+
+func TestListingIsBounded(t *testing.T) {
+	u := prepareUnion(t)
+	u.config.Remembered = 16 << 10
+	for i := range 300 {
+		tree{fmt.Sprint(i): ""}.write(t, u.upper)
+	}
+	for _, guest := range []bool{true, false} {
+		fsys, err := fusefs.New(u.config)
+		must(t, err)
+		c := fsys.Connect(fusefs.ConnectOptions{Guest: guest})
+		out := fuse.NewDirEntryList(make([]byte, 64<<10), 0)
+		if st := c.ReadDir(nil, &fuse.ReadIn{InHeader: header(1)}, out); st != fuse.Status(unix.ENOMEM) {
+			t.Errorf("readdir, guest %v: %v", guest, st)
+		}
+		must(t, fsys.Close())
+	}
+}
+
+func (c client) mkdir(dir uint64, name string) (uint64, fuse.Status) {
+	var out fuse.EntryOut
+	st := c.c.Mkdir(nil, &fuse.MkdirIn{InHeader: header(dir), Mode: 0o755}, name, &out)
+	return out.NodeId, st
+}
+
+func (c client) mknod(dir uint64, name string) (uint64, fuse.Status) {
+	var out fuse.EntryOut
+	st := c.c.Mknod(nil, &fuse.MknodIn{InHeader: header(dir), Mode: unix.S_IFREG | 0o644}, name, &out)
+	return out.NodeId, st
+}
+
+// An openFile is one that a client has open.
+type openFile struct {
+	client
+	node, handle uint64
+}
+
+// openRemoved makes a file with contents, and removes it.
+func (c client) openRemoved(contents string) openFile {
+	c.t.Helper()
+	var out fuse.CreateOut
+	in := &fuse.CreateIn{InHeader: header(1), Mode: 0o644, Flags: unix.O_RDWR}
+	if st := c.c.Create(nil, in, "removed", &out); !st.Ok() {
+		c.t.Fatal(st)
+	}
+	write := &fuse.WriteIn{InHeader: header(out.NodeId), Fh: out.Fh, Size: uint32(len(contents))}
+	if st := second(c.c.Writev(nil, write, [][]byte{[]byte(contents)})); !st.Ok() {
+		c.t.Fatal(st)
+	}
+	h := header(1)
+	if st := c.c.Unlink(nil, &h, "removed"); !st.Ok() {
+		c.t.Fatal(st)
+	}
+	return openFile{c, out.NodeId, out.Fh}
+}
+
+func (f openFile) read() string {
+	f.t.Helper()
+	result, st := f.c.Read(nil, &fuse.ReadIn{InHeader: header(f.node), Fh: f.handle, Size: 4096}, make([]byte, 4096))
+	if !st.Ok() {
+		f.t.Fatal(st)
+	}
+	defer result.Done()
+	got, _ := result.Bytes(make([]byte, 4096))
+	return string(got)
 }
 
 func TestSizesAndOffsetsThatNoFileHas(t *testing.T) {

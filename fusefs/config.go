@@ -8,6 +8,9 @@ type Config struct {
 
 	// RealOwners is Upper.RealOwners for the folders of Layers, and so for a union without an upper.
 	RealOwners bool
+
+	// Remembered is about how many bytes may be remembered of what guests have looked up, made and listed; 0 is DefaultRemembered.
+	Remembered int64
 }
 
 // A Layer is one lower folder.

@@ -208,6 +208,7 @@ func (c *Connection) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, o
 		}
 		c.fs.tree.RLock()
 		defer c.fs.tree.RUnlock()
+		full := c.full()
 		n, err := c.fs.lookup(d, name)
 		if err == unix.ENOENT {
 			// Node 0 with a timeout is a negative entry: the client does not ask again.
@@ -216,6 +217,9 @@ func (c *Connection) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, o
 			return nil
 		}
 		if err != nil {
+			return err
+		}
+		if err := c.admit(n, full); err != nil {
 			return err
 		}
 		return c.answer(d, n, out)

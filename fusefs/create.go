@@ -303,6 +303,9 @@ func (c *Connection) make(id uint64, name string, f newFile, out *fuse.EntryOut)
 }
 
 func (c *Connection) makeIn(d *inode, name string, f newFile) (*inode, int, error) {
+	if err := c.full(); err != nil {
+		return nil, -1, err
+	}
 	if err := d.toUpper(metadataOnly); err != nil {
 		return nil, -1, err
 	}

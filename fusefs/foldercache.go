@@ -20,8 +20,17 @@ type cachedFolder struct {
 	elem *list.Element
 }
 
+// maxClimb is how many folders up folderFD goes to one whose descriptor is there: a guest can make folders in folders without
+// end, and the stack has one.
+const maxClimb = 1 << 16
+
 // folderFD gives the folder's O_PATH descriptor in the upper, held for the caller.
-func (n *inode) folderFD() (*descriptor, error) {
+func (n *inode) folderFD() (*descriptor, error) { return n.climb(0) }
+
+func (n *inode) climb(climbed int) (*descriptor, error) {
+	if climbed > maxClimb {
+		return nil, unix.ENAMETOOLONG
+	}
 	fs := n.fs
 	if n == fs.root {
 		fs.upper.root.hold()
@@ -42,7 +51,7 @@ func (n *inode) folderFD() (*descriptor, error) {
 	}
 	p := n.places[0]
 	n.mu.RUnlock()
-	parent, err := p.parent.folderFD()
+	parent, err := p.parent.climb(climbed + 1)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package fusefs
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ type FS struct {
 	upper  *upper  // nil: read-only
 	fds    *descriptors
 	table  table
+	memory memory
 	root   *inode
 	folder folderCache
 
@@ -35,6 +37,7 @@ type FS struct {
 func New(cfg Config) (_ *FS, err error) {
 	fs := &FS{cfg: cfg, fds: newDescriptors()}
 	fs.table.inodes = make(map[key]*inode)
+	fs.memory.max = cmp.Or(cfg.Remembered, DefaultRemembered)
 	fs.conns.open = make(map[*Connection]struct{})
 	fs.folder.limit = max(16, min(1024, int(fs.fds.limit.Load()/8)))
 	defer func() {

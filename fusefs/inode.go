@@ -58,8 +58,9 @@ type inode struct {
 	typ uint32 // S_IF*; never changes
 	dir *folder
 
-	refs int64 // guarded by table.mu
-	keys []key // guarded by table.mu
+	refs   int64 // guarded by table.mu
+	keys   []key // guarded by table.mu
+	weight int64 // what it counts in FS.memory, but for its places
 
 	// copying is held while the inode moves to the upper.
 	copying sync.Mutex
@@ -137,6 +138,7 @@ func (t *table) intern(k key, n *inode) *inode {
 	n.refs++
 	n.keys = append(n.keys, k)
 	t.inodes[k] = n
+	n.weigh()
 	return n
 }
 
@@ -184,6 +186,7 @@ func (fs *FS) unref(n *inode, count int64) {
 			return
 		}
 		var parents []place
+		fs.memory.used.Add(-n.weight)
 		n.mu.Lock()
 		parents, n.places = n.places, nil
 		orphan, gone := n.orphan, n.gone
@@ -197,9 +200,13 @@ func (fs *FS) unref(n *inode, count int64) {
 		}
 		if n.dir != nil {
 			fs.folder.forget(n)
+			n.dir.listing.drop()
 		}
-		for _, p := range parents[min(1, len(parents)):] {
-			fs.unref(p.parent, 1)
+		for i, p := range parents {
+			fs.memory.used.Add(-p.bytes())
+			if i > 0 {
+				fs.unref(p.parent, 1)
+			}
 		}
 		n = nil
 		if len(parents) > 0 {
@@ -223,6 +230,7 @@ func (n *inode) addPlace(d *inode, name string) {
 		n.places[0], n.places[i] = n.places[i], n.places[0]
 	} else {
 		n.fs.table.ref(d)
+		n.fs.memory.used.Add(p.bytes())
 		if n.isDir() {
 			old, n.places = n.places, nil
 		}
@@ -231,19 +239,22 @@ func (n *inode) addPlace(d *inode, name string) {
 	n.gone = false
 	n.mu.Unlock()
 	for _, p := range old {
+		n.fs.memory.used.Add(-p.bytes())
 		n.fs.unref(p.parent, 1)
 	}
 }
 
 // dropPlace records that n is no longer at name in d.
 func (n *inode) dropPlace(d *inode, name string) {
+	p := place{d, name}
 	n.mu.Lock()
-	i := slices.Index(n.places, place{d, name})
+	i := slices.Index(n.places, p)
 	if i >= 0 {
 		n.places = slices.Delete(n.places, i, i+1)
 	}
 	n.mu.Unlock()
 	if i >= 0 {
+		n.fs.memory.used.Add(-p.bytes())
 		n.fs.unref(d, 1)
 	}
 }

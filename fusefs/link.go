@@ -15,6 +15,9 @@ func (c *Connection) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *
 		if n.isDir() || n.isSandbox() {
 			return unix.EPERM
 		}
+		if err := c.full(); err != nil {
+			return err
+		}
 		if err := n.toUpper(metadataOnly); err != nil {
 			return err
 		}

@@ -15,6 +15,24 @@ type listing struct {
 	cookies map[string]uint64 // by name; made when first needed
 	next    uint64
 	removed int
+
+	memory *memory
+	weight int64 // what it counts there
+}
+
+func newListing(fs *FS) *listing { return &listing{next: firstCookie, memory: &fs.memory} }
+
+// weigh counts an entry more, or less.
+func (l *listing) weigh(bytes int64) {
+	l.weight += bytes
+	l.memory.used.Add(bytes)
+}
+
+// drop ends a listing, if there is one.
+func (l *listing) drop() {
+	if l != nil {
+		l.weigh(-l.weight)
+	}
 }
 
 type listEntry struct {
@@ -52,6 +70,7 @@ func (l *listing) add(e listEntry) {
 	}
 	e.cookie = l.next
 	l.next++
+	l.weigh(e.bytes())
 	l.entries = append(l.entries, e)
 	l.cookies[e.name] = e.cookie
 }
@@ -62,7 +81,9 @@ func (l *listing) remove(name string) {
 		return
 	}
 	delete(l.cookies, name)
-	l.entries[l.from(cookie-1)].name = ""
+	e := &l.entries[l.from(cookie-1)]
+	l.weigh(-e.bytes())
+	e.name = ""
 	if l.removed++; l.removed > len(l.entries)/2+16 {
 		l.entries = slices.DeleteFunc(l.entries, func(e listEntry) bool { return e.name == "" })
 		l.removed = 0
@@ -92,7 +113,7 @@ func (d *inode) list() error {
 	}
 	l := old
 	if l == nil {
-		l = &listing{next: firstCookie}
+		l = newListing(d.fs)
 	}
 	seen := make(map[string]bool, len(entries))
 	for _, e := range entries {
@@ -135,6 +156,9 @@ func (d *inode) merge() ([]listEntry, error) {
 		}
 	}
 	m.addSynthetic(true)
+	if m.bytes > m.dir.fs.memory.max {
+		return nil, unix.ENOMEM
+	}
 	slices.SortFunc(m.entries, func(a, b listEntry) int { return strings.Compare(a.name, b.name) })
 	return m.entries, nil
 }
@@ -144,10 +168,13 @@ type merger struct {
 	dir     *inode
 	seen    map[string]bool
 	entries []listEntry
+	bytes   int64 // of the entries
 }
 
+// add adds a name, unless there are more already than can be remembered.
 func (m *merger) add(e listEntry) {
-	if !m.seen[e.name] {
+	if !m.seen[e.name] && m.bytes <= m.dir.fs.memory.max {
+		m.bytes += e.bytes()
 		m.seen[e.name] = true
 		m.entries = append(m.entries, e)
 	}

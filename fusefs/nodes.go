@@ -51,6 +51,13 @@ func (t *nodeTable) add(n *inode) (id uint64, surplus bool) {
 	return e.id, false
 }
 
+// knows reports whether the client has looked n up.
+func (t *nodeTable) knows(n *inode) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.byPtr[n] != nil
+}
+
 // forget takes back count look-ups of id, as many as there were at most, and returns the inode when none is left.
 func (t *nodeTable) forget(id, count uint64) *inode {
 	t.mu.Lock()

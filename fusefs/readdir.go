@@ -41,7 +41,7 @@ func (c *Connection) readFolder(in *fuse.ReadIn, out *fuse.DirEntryList, plus bo
 		}
 		c.fs.tree.RLock()
 		defer c.fs.tree.RUnlock()
-		if err := d.ensureListing(in.Offset == 0); err != nil {
+		if err := c.ensureListing(d, in.Offset == 0); err != nil {
 			return err
 		}
 		d.dir.names.RLock()
@@ -51,17 +51,21 @@ func (c *Connection) readFolder(in *fuse.ReadIn, out *fuse.DirEntryList, plus bo
 }
 
 // ensureListing makes the listing; at the start of a folder that others may change, anew.
-func (d *inode) ensureListing(start bool) error {
+func (c *Connection) ensureListing(d *inode, start bool) error {
 	d.dir.names.RLock()
 	fresh := d.dir.listing != nil && (!start || !d.fs.shared() && d.syntheticNode() == nil)
 	d.dir.names.RUnlock()
 	if fresh {
 		return nil
 	}
+	if err := c.full(); err != nil {
+		return err
+	}
 	d.dir.names.Lock()
 	defer d.dir.names.Unlock()
 	if d.isGone() {
-		d.dir.listing = &listing{next: firstCookie}
+		d.dir.listing.drop()
+		d.dir.listing = newListing(d.fs)
 		return nil
 	}
 	return d.list()
@@ -126,9 +130,13 @@ func (c *Connection) emit(d *inode, e *listEntry, out *fuse.DirEntryList) (bool,
 
 // emitPlus is emit with the entry's attributes.
 func (c *Connection) emitPlus(d *inode, e *listEntry, out *fuse.DirEntryList) (bool, error) {
+	full := c.full()
 	n, err := c.fs.lookupLocked(d, e.name)
 	if err != nil {
 		return true, err
+	}
+	if err := c.admit(n, full); err != nil { // an entry without attributes is node 0, which nobody has to remember
+		return out.AddDirLookupEntry(fuse.DirEntry{Name: e.name, Ino: n.ino, Mode: n.typ, Off: e.cookie}) != nil, nil
 	}
 	a, err := n.stat()
 	if err != nil {

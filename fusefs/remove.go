@@ -201,7 +201,8 @@ func (n *inode) folderRemoved(keep *descriptor) {
 	n.mu.Lock()
 	n.gone, n.orphan = true, keep
 	n.mu.Unlock()
-	n.dir.listing = &listing{next: firstCookie}
+	n.dir.listing.drop()
+	n.dir.listing = newListing(n.fs)
 	n.fs.folder.forget(n)
 	n.fs.table.remove(n)
 }

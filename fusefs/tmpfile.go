@@ -24,6 +24,9 @@ func (c *Connection) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.Cre
 }
 
 func (c *Connection) makeNameless(d *inode, f newFile) (*inode, int, error) {
+	if err := c.full(); err != nil {
+		return nil, -1, err
+	}
 	fs, u := c.fs, c.fs.upper
 	fs.tree.RLock()
 	defer fs.tree.RUnlock()
@@ -65,5 +68,6 @@ func (fs *FS) nameless(fd int, f newFile) (*inode, error) {
 		fs: fs, ino: stIno(upperSpace, st.Ino), typ: unix.S_IFREG, upper: true, host: st.Ino, own: f.own, ownSet: !fs.shared(),
 		orphan: orphan, gone: true, caps: no, refs: 1,
 	}
+	n.weigh()
 	return n, nil
 }
