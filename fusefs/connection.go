@@ -26,7 +26,7 @@ type Connection struct {
 	nodes    nodeTable
 	handles  handleTable
 	files    openFiles
-	server   atomic.Pointer[fuse.Server]
+	device   atomic.Pointer[device] // nil: no kernel that can be told of changes
 	once     sync.Once
 }
 
@@ -289,11 +289,5 @@ func (n *inode) readlink() ([]byte, error) {
 func (c *Connection) Access(_ <-chan struct{}, in *fuse.AccessIn) fuse.Status {
 	return fuse.ENOSYS
 }
-
-// Init keeps the server for notifications.
-func (c *Connection) Init(s *fuse.Server) { c.server.Store(s) }
-
-// OnUnmount ends the connection.
-func (c *Connection) OnUnmount() { c.Close() }
 
 func (c *Connection) String() string { return "mica" }

@@ -1,6 +1,7 @@
 package fusefs
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -44,9 +45,8 @@ func ServerOptions(debug bool) *fuse.MountOptions {
 
 // A Mounted is a front end that a kernel reaches by a /dev/fuse descriptor.
 type Mounted struct {
-	dir    string // "" when somebody else mounted it
-	server *fuse.Server
-	done   chan struct{}
+	dir  string // "" when somebody else mounted it
+	done chan struct{}
 }
 
 // Mount mounts the union on dir: by mount(2) as root, by fusermount3 otherwise.
@@ -55,27 +55,30 @@ func Mount(fs *FS, dir string, o MountOptions) (*Mounted, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mount: %w", err)
 	}
+	mount := mountDevice
 	if os.Geteuid() != 0 {
-		return serve(fs, dir, dir, o)
+		mount = fuserMount
 	}
-	dev, err := mountDevice(dir, o)
+	fd, err := mount(dir, o)
 	if err != nil {
 		return nil, fmt.Errorf("mount %s: %w", dir, err)
 	}
-	m, err := serve(fs, fmt.Sprintf("/dev/fd/%d", dev), dir, o)
+	m, err := serve(fs, fd, o)
 	if err != nil {
-		_ = unix.Unmount(dir, unix.MNT_DETACH)
+		return nil, fmt.Errorf("mount %s: %w", dir, errors.Join(err, unmount(dir)))
 	}
-	return m, err
+	m.dir = dir
+	refusePoll(dir)
+	return m, nil
 }
 
 // ServeDevice serves a mount that somebody else has made with the /dev/fuse descriptor dev, which stays the caller's.
 func ServeDevice(fs *FS, dev *os.File, o MountOptions) (*Mounted, error) {
 	fd, err := unix.FcntlInt(dev.Fd(), unix.F_DUPFD_CLOEXEC, 3)
-	if err != nil {
-		return nil, fmt.Errorf("serve %s: %w", dev.Name(), err)
+	if err == nil {
+		return serve(fs, fd, o)
 	}
-	return serve(fs, fmt.Sprintf("/dev/fd/%d", fd), "", o)
+	return nil, fmt.Errorf("serve %s: %w", dev.Name(), err)
 }
 
 // mountDevice opens /dev/fuse so that no child inherits it, and mounts dir with it.
@@ -112,36 +115,24 @@ func (o MountOptions) kernelOptions() []string {
 	return options
 }
 
-func serve(fs *FS, where, dir string, o MountOptions) (*Mounted, error) {
-	options := ServerOptions(o.Debug)
-	options.FsName = o.source()
-	options.AllowOther = o.AllowOther
-	options.EnableAcl = o.DefaultPermissions
-	if where == dir {
-		options.Options = []string{"nosuid", "nodev"}
-		if o.DefaultPermissions {
-			options.Options = append(options.Options, "default_permissions")
-		}
-		if o.ReadOnly {
-			options.Options = append(options.Options, "ro")
-		}
+// serve serves the /dev/fuse descriptor fd, which it takes over.
+func serve(fs *FS, fd int, o MountOptions) (*Mounted, error) {
+	d, err := fs.fds.wrap(fd, nil)
+	if err != nil {
+		return nil, err
 	}
+	options := ServerOptions(o.Debug)
+	options.EnableAcl = o.DefaultPermissions
 	c := fs.Connect(ConnectOptions{ReadOnly: o.ReadOnly, Guest: o.Guest})
 	c.profile.tune(options)
-	server, err := fuse.NewServer(c, where, options)
-	if err != nil {
-		c.Close()
-		return nil, fmt.Errorf("mount %s: %w", dir, err)
-	}
-	m := &Mounted{dir: dir, server: server, done: make(chan struct{})}
+	device := newDevice(d, c, options)
+	c.device.Store(device)
+	m := &Mounted{done: make(chan struct{})}
 	go func() {
-		server.Serve()
+		device.serve()
 		c.Close()
 		close(m.done)
 	}()
-	if dir != "" {
-		refusePoll(dir)
-	}
 	return m, nil
 }
 
@@ -167,18 +158,21 @@ func (m *Mounted) Unmount() error {
 	if m.dir == "" {
 		return nil
 	}
-	if os.Geteuid() != 0 {
-		return m.server.Unmount()
-	}
 	var err error
 	for deadline := time.Now().Add(time.Second); ; time.Sleep(10 * time.Millisecond) {
-		err = unix.Unmount(m.dir, unix.UMOUNT_NOFOLLOW)
-		if err != unix.EBUSY || time.Now().After(deadline) {
+		if err = unmount(m.dir); !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
 			break
 		}
 	}
-	if err != nil && err != unix.EINVAL {
+	if err != nil && !errors.Is(err, unix.EINVAL) {
 		return fmt.Errorf("unmount %s: %w", m.dir, err)
 	}
 	return m.Wait()
+}
+
+func unmount(dir string) error {
+	if os.Geteuid() != 0 {
+		return fuserUnmount(dir)
+	}
+	return unix.Unmount(dir, unix.UMOUNT_NOFOLLOW)
 }

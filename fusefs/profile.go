@@ -33,7 +33,7 @@ func (p profile) tune(o *fuse.MountOptions) {
 // believesSynthetic reports whether the client believes the synthetic layer for long: its kernel can be told of a change, and
 // there has been none so far.
 func (c *Connection) believesSynthetic() bool {
-	return !c.guest && c.server.Load() != nil && !c.fs.conns.live.Load()
+	return !c.guest && c.device.Load() != nil && !c.fs.conns.live.Load()
 }
 
 // replaceSynthetic has every client that can be told forget what the synthetic layer made it believe. From now on, all believe
@@ -43,7 +43,7 @@ func (s *connections) replaceSynthetic(replace func() (was, is *syntheticTree)) 
 	s.live.Store(len(s.open) > 0)
 	var told []*Connection
 	for c := range s.open {
-		if !c.guest && c.server.Load() != nil {
+		if !c.guest && c.device.Load() != nil {
 			told = append(told, c)
 		}
 	}
@@ -56,12 +56,12 @@ func (s *connections) replaceSynthetic(replace func() (was, is *syntheticTree)) 
 
 // forgetSynthetic tells the kernel; what it does not know is no error.
 func (c *Connection) forgetSynthetic(was, is *syntheticTree) {
-	server := c.server.Load()
+	device := c.device.Load()
 	for id, n := range c.nodes.all() {
 		if !n.isDir() {
 			if n.isSynthetic() {
 				c.files.forget(id)
-				_ = server.InodeNotify(id, 0, 0)
+				_ = device.forgetInode(id)
 			}
 			continue
 		}
@@ -70,9 +70,9 @@ func (c *Connection) forgetSynthetic(was, is *syntheticTree) {
 			if d == nil {
 				continue
 			}
-			_ = server.InodeNotify(id, 0, 0)
+			_ = device.forgetInode(id)
 			for _, name := range d.names {
-				_ = server.EntryNotify(id, name)
+				_ = device.forgetEntry(id, name)
 			}
 		}
 	}
