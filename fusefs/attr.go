@@ -154,7 +154,7 @@ func (c *Connection) answerAttr(n *inode, out *fuse.AttrOut) error {
 	if err != nil {
 		return err
 	}
-	n.fill(&a, &out.Attr)
+	c.fill(n, &a, &out.Attr)
 	out.SetTimeout(c.attrTimeout(n))
 	return nil
 }
@@ -171,7 +171,7 @@ func (c *Connection) Statx(_ <-chan struct{}, in *fuse.StatxIn, out *fuse.StatxO
 		timeout := c.attrTimeout(n)
 		out.AttrValid, out.AttrValidNsec = uint64(timeout/1e9), uint32(timeout%1e9)
 		out.Statx = fuse.Statx{
-			Mask: unix.STATX_BASIC_STATS | unix.STATX_BTIME, Blksize: 4096, Nlink: a.nlink, Uid: a.uid, Gid: a.gid,
+			Mask: unix.STATX_BASIC_STATS | unix.STATX_BTIME, Blksize: 4096, Nlink: a.nlink, Uid: c.view.UIDs.shown(a.uid), Gid: c.view.GIDs.shown(a.gid),
 			Mode: uint16(a.mode), Ino: n.ino, Size: a.size, Blocks: a.blocks,
 			Atime: sxTime(a.atime), Btime: sxTime(a.btime), Ctime: sxTime(a.ctime), Mtime: sxTime(a.mtime),
 			RdevMajor: unix.Major(uint64(a.rdev)), RdevMinor: unix.Minor(uint64(a.rdev)),
@@ -204,6 +204,7 @@ func (c *Connection) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.At
 		if err := n.toUpper(copied); err != nil {
 			return err
 		}
+		in.Owner = fuse.Owner{Uid: c.view.UIDs.kept(in.Owner.Uid), Gid: c.view.GIDs.kept(in.Owner.Gid)}
 		c.fs.tree.RLock()
 		defer c.fs.tree.RUnlock()
 		if err := n.setAttr(in); err != nil {

@@ -27,6 +27,10 @@ type Upper struct {
 
 	// RealOwners keeps owner, mode and type in the files themselves: mica overlay, whose upper container storage reads.
 	RealOwners bool
+	// UnseenOwners lets a file that cannot have its owner have another: every client's View squashes owners.
+	UnseenOwners bool
+	// Volatile makes nothing durable: who loses power loses the upper.
+	Volatile bool
 	// NoRedirect answers EXDEV to a rename of a lower folder, and copies files whole.
 	NoRedirect bool
 	// Shared means that others may change Dir while it is served: a volume. Nothing is believed for longer than a second.

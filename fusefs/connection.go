@@ -13,6 +13,7 @@ import (
 type ConnectOptions struct {
 	ReadOnly bool // the client has mounted it so, and asks for no change
 	Guest    bool // the client cannot be notified: virtiofs
+	View     View
 }
 
 // A Connection is one front end's way to the union: a fuse.RawFileSystem with node ids and handles of its own.
@@ -22,6 +23,7 @@ type Connection struct {
 	fs       *FS
 	readOnly bool
 	guest    bool
+	view     View
 	profile  profile
 	nodes    nodeTable
 	handles  handleTable
@@ -34,7 +36,7 @@ type Connection struct {
 func (fs *FS) Connect(o ConnectOptions) *Connection {
 	c := &Connection{
 		RawFileSystem: fuse.NewDefaultRawFileSystem(),
-		fs:            fs, readOnly: o.ReadOnly || fs.upper == nil, guest: o.Guest,
+		fs:            fs, readOnly: o.ReadOnly || fs.upper == nil, guest: o.Guest, view: o.View,
 	}
 	c.nodes.start(fs.root)
 	c.handles.open = make(map[uint64]*handle)
@@ -94,11 +96,6 @@ func (s *connections) closeAll() {
 	}
 }
 
-const (
-	longTimeout  = 24 * time.Hour // for what nobody else can change
-	shortTimeout = time.Second    // for what somebody else can
-)
-
 // exclusive reports whether nothing but this client changes the union.
 func (c *Connection) exclusive() bool {
 	if c.fs.upper == nil {
@@ -113,17 +110,17 @@ func (c *Connection) exclusive() bool {
 
 func (c *Connection) attrTimeout(n *inode) time.Duration {
 	if !c.exclusive() || n.isSynthetic() && !c.believesSynthetic() {
-		return shortTimeout
+		return c.shortTimeout()
 	}
-	return longTimeout
+	return c.longTimeout()
 }
 
 // entryTimeout is how long a name in d is believed, there or not.
 func (c *Connection) entryTimeout(d *inode) time.Duration {
 	if !c.exclusive() || d.syntheticNode() != nil && !c.believesSynthetic() {
-		return shortTimeout
+		return c.shortTimeout()
 	}
-	return longTimeout
+	return c.longTimeout()
 }
 
 // with runs f on the inode of a node id.
@@ -179,7 +176,7 @@ func (c *Connection) answer(d, n *inode, out *fuse.EntryOut) error {
 		c.fs.unref(n, 1)
 		return err
 	}
-	n.fill(&a, &out.Attr)
+	c.fill(n, &a, &out.Attr)
 	c.enter(d, n, out)
 	return nil
 }

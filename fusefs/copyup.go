@@ -136,7 +136,7 @@ func (c *copyUp) make(level copyLevel) (err error) {
 	if err := c.work.utimes([2]unix.Timespec{c.attr.atime, c.attr.mtime}); err != nil {
 		return err
 	}
-	if n.typ == unix.S_IFREG && !c.meta && c.attr.size > 0 && level == wholeFile {
+	if n.typ == unix.S_IFREG && !c.meta && c.attr.size > 0 && level == wholeFile && !u.cfg.Volatile {
 		return syncSpot(c.work)
 	}
 	return nil

@@ -314,13 +314,9 @@ func (c *Connection) makeIn(d *inode, name string, f newFile) (*inode, int, erro
 	return c.fs.create(d, name, f)
 }
 
-func callerOwner(in *fuse.InHeader, mode uint32) owner {
-	return owner{uid: in.Uid, gid: in.Gid, mode: mode}
-}
-
 // Mknod makes a file of any type but a folder or a link.
 func (c *Connection) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out *fuse.EntryOut) fuse.Status {
-	o := callerOwner(&in.InHeader, in.Mode&(unix.S_IFMT|0o7777))
+	o := c.callerOwner(&in.InHeader, in.Mode&(unix.S_IFMT|0o7777))
 	switch o.mode & unix.S_IFMT {
 	case 0:
 		o.mode |= unix.S_IFREG
@@ -335,7 +331,7 @@ func (c *Connection) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out
 
 // Mkdir makes a folder.
 func (c *Connection) Mkdir(_ <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
-	o := callerOwner(&in.InHeader, unix.S_IFDIR|in.Mode&0o7777)
+	o := c.callerOwner(&in.InHeader, unix.S_IFDIR|in.Mode&0o7777)
 	return c.make(in.NodeId, name, newFile{own: o, umask: in.Umask}, out)
 }
 
@@ -344,7 +340,7 @@ func (c *Connection) Symlink(_ <-chan struct{}, in *fuse.InHeader, target, name 
 	if len(target) == 0 || len(target) > 4095 {
 		return fuse.Status(unix.ENAMETOOLONG)
 	}
-	o := callerOwner(in, unix.S_IFLNK|0o777)
+	o := c.callerOwner(in, unix.S_IFLNK|0o777)
 	return c.make(in.NodeId, name, newFile{own: o, target: []byte(target)}, out)
 }
 
@@ -352,7 +348,7 @@ func (c *Connection) Symlink(_ <-chan struct{}, in *fuse.InHeader, target, name 
 func (c *Connection) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
 	st := c.changeName(in.NodeId, name, func(d *inode) error {
 		f := newFile{
-			own:   callerOwner(&in.InHeader, unix.S_IFREG|in.Mode&0o7777),
+			own:   c.callerOwner(&in.InHeader, unix.S_IFREG|in.Mode&0o7777),
 			umask: in.Umask,
 			flags: int(in.Flags & (unix.O_SYNC | unix.O_DSYNC)),
 		}

@@ -7,6 +7,9 @@ import (
 
 // Fsync makes a file durable, its names too: not every filesystem does both at once.
 func (c *Connection) Fsync(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
+	if c.volatile() {
+		return fuse.ENOSYS
+	}
 	return c.withHandle(in.NodeId, in.Fh, func(h *handle, d *descriptor) error {
 		if !h.inode.inUpper() {
 			return nil
@@ -28,6 +31,9 @@ func (c *Connection) Fsync(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 
 // FsyncDir makes a folder's names durable.
 func (c *Connection) FsyncDir(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
+	if c.volatile() {
+		return fuse.ENOSYS
+	}
 	return c.with(in.NodeId, func(d *inode) error {
 		if !d.isDir() {
 			return unix.ENOTDIR
@@ -41,6 +47,9 @@ func (c *Connection) FsyncDir(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 		return d.syncNames()
 	})
 }
+
+// volatile reports whether fsync has nothing to do; the client need not ask again.
+func (c *Connection) volatile() bool { return c.fs.upper != nil && c.fs.upper.cfg.Volatile }
 
 // syncNames makes the inode's names durable, and those of the folders it is in, as far as they may not be.
 func (n *inode) syncNames() error {

@@ -107,7 +107,7 @@ func (n *inode) bringContents(fd int, size int64) error {
 		}
 		return err
 	})
-	if err != nil {
+	if err != nil || n.fs.upper.cfg.Volatile {
 		return err
 	}
 	return unix.Fsync(fd)

@@ -16,10 +16,12 @@ import (
 type MountOptions struct {
 	ReadOnly           bool
 	AllowOther         bool // other users may look in; an ordinary user needs user_allow_other in /etc/fuse.conf
-	DefaultPermissions bool // the kernel checks owner and mode
+	DefaultPermissions bool // the kernel checks owner and mode, and ACLs
+	NoACL              bool // but for ACLs
 	Guest              bool // a guest is behind the mount: see ConnectOptions
 	Debug              bool
 	Source             string // what /proc/mounts names, after "mica:"
+	View               View
 }
 
 const maxIO = 1 << 20 // bytes of one read or write
@@ -122,8 +124,8 @@ func serve(fs *FS, fd int, o MountOptions) (*Mounted, error) {
 		return nil, err
 	}
 	options := ServerOptions(o.Debug)
-	options.EnableAcl = o.DefaultPermissions
-	c := fs.Connect(ConnectOptions{ReadOnly: o.ReadOnly, Guest: o.Guest})
+	options.EnableAcl = o.DefaultPermissions && !o.NoACL
+	c := fs.Connect(ConnectOptions{ReadOnly: o.ReadOnly, Guest: o.Guest, View: o.View})
 	c.profile.tune(options)
 	device := newDevice(d, c, options)
 	c.device.Store(device)

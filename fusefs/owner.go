@@ -9,6 +9,7 @@ import (
 // owners is the one place that knows how owner, mode and type of the union's files are kept in host files.
 type owners struct {
 	real     bool // in the files themselves; else in override_stat where the host file cannot say it
+	unseen   bool // a file that cannot have its owner is not wrong
 	uid, gid uint32
 }
 
@@ -23,7 +24,6 @@ func (w owners) shown(st *unix.Stat_t) owner {
 	if w.real || w.uid == 0 {
 		return o
 	}
-	const nobody = 65534
 	o.uid, o.gid = nobody, nobody
 	if st.Uid == w.uid {
 		o.uid = 0
@@ -127,7 +127,7 @@ func (w owners) writePlain(s spot, was, mode uint32) error {
 func (w owners) writeReal(s spot, st *unix.Stat_t, o owner) error {
 	changed := st.Uid != o.uid || st.Gid != o.gid
 	if changed {
-		if err := s.chown(int(o.uid), int(o.gid)); err != nil {
+		if err := s.chown(int(o.uid), int(o.gid)); err != nil && !w.unseen {
 			return err
 		}
 	}

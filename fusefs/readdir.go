@@ -148,7 +148,7 @@ func (c *Connection) emitPlus(d *inode, e *listEntry, out *fuse.DirEntryList) (b
 		c.fs.unref(n, 1)
 		return false, nil
 	}
-	n.fill(&a, &entry.Attr)
+	c.fill(n, &a, &entry.Attr)
 	c.enter(d, n, entry)
 	return true, nil
 }

@@ -14,7 +14,7 @@ func (c *Connection) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.Cre
 		if err := d.toUpper(metadataOnly); err != nil {
 			return err
 		}
-		own := callerOwner(&in.InHeader, unix.S_IFREG|in.Mode&0o7777)
+		own := c.callerOwner(&in.InHeader, unix.S_IFREG|in.Mode&0o7777)
 		n, fd, err := c.makeNameless(d, newFile{own: own, umask: in.Umask})
 		if err != nil {
 			return err

@@ -35,6 +35,7 @@ type upper struct {
 
 func openUpper(cfg Upper, pool *descriptors) (*upper, error) {
 	u := &upper{cfg: cfg, owners: newOwners(cfg.RealOwners)}
+	u.owners.unseen = cfg.UnseenOwners
 	var err error
 	if u.root, err = openFolder(cfg.Dir, pool); err != nil {
 		return nil, fmt.Errorf("open upper: %w", err)

@@ -244,6 +244,9 @@ func (n *inode) dropCapability(s spot) error {
 
 // GetXAttr reads an attribute.
 func (c *Connection) GetXAttr(_ <-chan struct{}, in *fuse.InHeader, name string, dest []byte) (uint32, fuse.Status) {
+	if c.view.NoXattrs {
+		return 0, fuse.ENOSYS
+	}
 	var size int
 	st := c.with(in.NodeId, func(n *inode) error {
 		c.fs.tree.RLock()
@@ -267,6 +270,9 @@ func (c *Connection) GetXAttr(_ <-chan struct{}, in *fuse.InHeader, name string,
 
 // ListXAttr lists the attributes' names, each with a NUL.
 func (c *Connection) ListXAttr(_ <-chan struct{}, in *fuse.InHeader, dest []byte) (uint32, fuse.Status) {
+	if c.view.NoXattrs {
+		return 0, fuse.ENOSYS
+	}
 	var size int
 	st := c.with(in.NodeId, func(n *inode) error {
 		c.fs.tree.RLock()
@@ -293,6 +299,9 @@ func (c *Connection) ListXAttr(_ <-chan struct{}, in *fuse.InHeader, dest []byte
 
 // SetXAttr sets an attribute.
 func (c *Connection) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, name string, value []byte) fuse.Status {
+	if c.view.NoXattrs {
+		return fuse.ENOSYS
+	}
 	return c.change(in.NodeId, func(n *inode) error {
 		host, err := c.fs.upper.owners.hostXattr(name)
 		if err != nil {
@@ -326,6 +335,9 @@ func (c *Connection) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, name strin
 
 // RemoveXAttr removes an attribute.
 func (c *Connection) RemoveXAttr(_ <-chan struct{}, in *fuse.InHeader, name string) fuse.Status {
+	if c.view.NoXattrs {
+		return fuse.ENOSYS
+	}
 	return c.change(in.NodeId, func(n *inode) error {
 		c.fs.tree.RLock()
 		_, err := n.getXattr(name)

@@ -46,8 +46,8 @@ func mountOverlay(o overlayOptions, dir string) (_ *overlayMount, err error) {
 		m.mounted, err = o.mountAsRoot(m.union, dir)
 	} else {
 		m.mounted, err = fusefs.Mount(m.union, dir, fusefs.MountOptions{
-			ReadOnly: o.readOnly(), AllowOther: o.allowOther || launcher.AllowOther(), DefaultPermissions: true,
-			Debug: o.debug, Source: o.source,
+			ReadOnly: o.readOnly(), AllowOther: o.allowOther || launcher.AllowOther(), DefaultPermissions: true, NoACL: o.noACL,
+			Debug: o.debug, Source: o.source, View: o.shown(),
 		})
 	}
 	if err != nil {
@@ -67,7 +67,9 @@ func (o overlayOptions) union() fusefs.Config {
 	case o.readOnly():
 		c.Layers = append(c.Layers, fusefs.Layer{Dir: o.upper})
 	default:
-		c.Upper = &fusefs.Upper{Dir: o.upper, Work: o.work, RealOwners: !o.stored, NoRedirect: true}
+		c.Upper = &fusefs.Upper{
+			Dir: o.upper, Work: o.work, RealOwners: !o.stored, UnseenOwners: o.squashes(), Volatile: o.volatile || o.noFsync, NoRedirect: true,
+		}
 	}
 	return c
 }
@@ -87,7 +89,7 @@ func (o overlayOptions) mountAsRoot(union *fusefs.FS, dir string) (*fusefs.Mount
 	if err := unix.Mount(o.source, dir, "fuse.mica", flags, options); err != nil {
 		return nil, fmt.Errorf("mount on %s: %w", dir, err)
 	}
-	m, err := fusefs.ServeDevice(union, dev, fusefs.MountOptions{ReadOnly: o.readOnly(), Debug: o.debug})
+	m, err := fusefs.ServeDevice(union, dev, fusefs.MountOptions{ReadOnly: o.readOnly(), DefaultPermissions: true, NoACL: o.noACL, Debug: o.debug, View: o.shown()})
 	if err != nil {
 		_ = unix.Unmount(dir, unix.MNT_DETACH)
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/micavm/mica/fusefs"
 )
 
 // overlayOptions is what the options of -o say.
@@ -18,9 +20,15 @@ type overlayOptions struct {
 	flags      uintptr // of mount(2)
 	allowOther bool    // as root it is so anyway
 	stored     bool    // xattr_permissions: owner, mode and type are in override_stat
-	source     string  // what the table of mounts shows
-	context    string  // options of SELinux, for the kernel
-	debug      bool
+	noACL      bool    // the kernel does not obey ACLs
+	volatile   bool    // as noFsync, whatever else is asked for
+	noFsync    bool    // nothing is made durable
+	view       fusefs.View
+	// squashToRoot shows root as the owner of all files: see shown.
+	squashToRoot bool
+	source       string // what the table of mounts shows
+	context      string // options of SELinux, for the kernel
+	debug        bool
 }
 
 // An overlayOption is one option that takes effect. It is given the value as it was written, and whether there was one.
@@ -43,12 +51,30 @@ var overlayOptionsByName = map[string]overlayOption{
 	"metacopy":     oneOf("metacopy", "files are copied whole: give metacopy=off", "off"),
 	"nfs_export":   oneOf("nfs_export", "file handles cannot be exported: give nfs_export=off", "off"),
 
-	"uidmapping":     refusedOption("uidmapping", "owners are not mapped: mount in a user namespace that maps them"),
-	"gidmapping":     refusedOption("gidmapping", "owners are not mapped: mount in a user namespace that maps them"),
-	"squash_to_uid":  refusedOption("squash_to_uid", "owners are not changed: xattr_permissions=2 lets files have any"),
-	"squash_to_gid":  refusedOption("squash_to_gid", "owners are not changed: xattr_permissions=2 lets files have any"),
-	"squash_to_root": refusedOption("squash_to_root", "owners are not changed: xattr_permissions=2 lets files have any"),
-	"plugins":        refusedOption("plugins", "lower folders come from the file system only"),
+	"uidmapping": func(o *overlayOptions, v string) (err error) {
+		o.view.UIDs.Ranges, err = idRanges("uidmapping", v)
+		return err
+	},
+	"gidmapping": func(o *overlayOptions, v string) (err error) {
+		o.view.GIDs.Ranges, err = idRanges("gidmapping", v)
+		return err
+	},
+	"squash_to_uid":  squashUID,
+	"squash_to_gid":  squashGID,
+	"squash_to_root": func(o *overlayOptions, _ string) error { o.squashToRoot = true; return nil },
+
+	"noxattrs": setNoXattrs,
+	"noacl":    func(o *overlayOptions, _ string) error { o.noACL = true; return nil },
+	"volatile": func(o *overlayOptions, _ string) error { o.volatile = true; return nil },
+	"fsync":    (*overlayOptions).setFsync,
+	"timeout":  (*overlayOptions).setTimeout,
+
+	"plugins": func(_ *overlayOptions, v string) error {
+		if v == "" {
+			return nil
+		}
+		return fmt.Errorf("option plugins=%s is not supported: lower folders come from the file system only", v)
+	},
 }
 
 // overlayFlags are the options that are flags of mount(2).
@@ -70,7 +96,7 @@ var needlessOptions = []string{
 	// It is always so.
 	"default_permissions", "static_nlink", "fast_ino", "big_writes", "threaded", "norelatime", "nostrictatime", "lazytime", "nolazytime", "userxattr",
 	// It makes fuse-overlayfs faster at a price; here it costs nothing to keep what it gives up.
-	"volatile", "fsync", "writeback", "timeout", "noacl", "noxattrs", "index", "xino", "uuid", "max_write", "max_read", "max_background",
+	"writeback", "index", "xino", "uuid", "max_write", "max_read", "max_background",
 	"congestion_threshold", "clone_fd", "entry_timeout", "attr_timeout", "negative_timeout", "max_idle_threads", "max_threads",
 	// Nobody but root can look in without allow_other; and a guard unmounts when the server has ended.
 	"allow_root", "auto_unmount", "subtype",
@@ -131,12 +157,6 @@ func (o *overlayOptions) setXattrPermissions(value string) error {
 		return fmt.Errorf("option xattr_permissions=%s: want 0 for owners and modes in the files themselves, 1 or 2 for user.containers.override_stat", value)
 	}
 	return nil
-}
-
-func refusedOption(name, hint string) overlayOption {
-	return func(*overlayOptions, string) error {
-		return fmt.Errorf("option %s is not supported: %s", name, hint)
-	}
 }
 
 func oneOf(name, hint string, values ...string) overlayOption {

@@ -17,6 +17,7 @@ import (
 
 func TestScripts(t *testing.T) {
 	testenv.Root(t)
+	testenv.Tool(t, "fuse-overlayfs")
 	links := linkMica(t)
 	root := testenv.Dir(t)
 	if err := os.Chmod(root, 0o755); err != nil {
