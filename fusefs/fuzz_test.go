@@ -7,6 +7,7 @@ import (
 	"log"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"testing"
@@ -130,8 +131,8 @@ func rightRequests() [][]byte {
 	}
 }
 
-// FuzzRequest is a guest that sends what it likes. Whatever it is, the server lives, gives back what it opened, and nothing
-// outside the upper changes.
+// FuzzRequest is a guest that sends what it likes. Whatever it is, the server lives, gives back what it opened, forgets what it knew, and
+// nothing outside the upper changes.
 func FuzzRequest(f *testing.F) {
 	for _, r := range rightRequests() {
 		f.Add(r)
@@ -157,7 +158,7 @@ func FuzzRequest(f *testing.F) {
 		up := &fusefs.Upper{Dir: dir + "/upper", Work: dir + "/work", Limit: 1 << 20}
 		must(t, os.Mkdir(up.Dir, 0o755))
 		must(t, os.Mkdir(up.Work, 0o755))
-		descriptors := countDescriptors(t)
+		descriptors, goroutines := countDescriptors(t), runtime.NumGoroutine()
 		fsys, err := fusefs.New(fusefs.Config{Layers: []fusefs.Layer{{Dir: lower}}, Upper: up})
 		must(t, err)
 		c := fsys.Connect(fusefs.ConnectOptions{Guest: true})
@@ -175,9 +176,15 @@ func FuzzRequest(f *testing.F) {
 			server.HandleRequest([][]byte{bytes.Clone(r)}, [][]byte{reply})
 		}
 		c.Close()
+		if bytes, inodes := fsys.Remembered(); bytes != 0 || inodes != 0 {
+			t.Errorf("%d bytes and %d inodes are remembered for nobody", bytes, inodes)
+		}
 		must(t, fsys.Close())
 		if n := countDescriptors(t); n > descriptors {
 			t.Errorf("%d descriptors were open before, %d after: %q", descriptors, n, descriptorTargets())
+		}
+		if n := runtime.NumGoroutine(); n > goroutines {
+			t.Errorf("%d goroutines ran before, %d after", goroutines, n)
 		}
 		if digest(t, outside)+digest(t, lower) != before {
 			t.Error("something outside the upper has changed")
