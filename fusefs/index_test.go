@@ -2,6 +2,7 @@ package fusefs_test
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -111,4 +112,38 @@ func TestIndexedLayersShowWhatTheirTarsSaid(t *testing.T) {
 	if _, err := u.fs.ReadLower("/var/old", 100); !os.IsNotExist(err) {
 		t.Errorf("ReadLower of what is not there: %v", err)
 	}
+}
+
+// TestManyLayers shows a folder that is in so many layers that look-ups go by its merged names.
+func TestManyLayers(t *testing.T) {
+	u := prepareUnion(t)
+	const layers = 12
+	for i := range layers {
+		own := fmt.Sprintf("d/of-%d", i)
+		records := []record{file(own, own), file("d/all", own), file("d/sub/"+own[2:], own)}
+		switch i {
+		case 5:
+			records = append(records, record{path: "d/of-2"}) // a whiteout
+		case 7:
+			records = append(records, file("d/of-2", "again"), record{path: "d/of-3"})
+		}
+		u.config.Layers = append(u.config.Layers, indexed(t, records))
+	}
+	u.remount()
+	u.wantNames("d", "all", "of-0", "of-1", "of-10", "of-11", "of-2", "of-4", "of-5", "of-6", "of-7", "of-8", "of-9", "sub")
+	u.wantContents("d/all", "d/of-11")
+	u.wantContents("d/of-2", "again")
+	for i := range layers {
+		u.wantContents(fmt.Sprintf("d/sub/of-%d", i), fmt.Sprintf("d/of-%d", i))
+	}
+	for _, gone := range []string{"d/of-3", "d/never"} {
+		if _, err := os.Stat(u.path(gone)); !os.IsNotExist(err) {
+			t.Errorf("stat %s: %v, want that it is not there", gone, err)
+		}
+	}
+	must(t, os.WriteFile(u.path("d/of-3"), []byte("new"), 0o644))
+	must(t, os.Rename(u.path("d"), u.path("e")))
+	u.remount()
+	u.wantContents("e/of-3", "new")
+	u.wantContents("e/of-0", "d/of-0")
 }

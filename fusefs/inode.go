@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -97,10 +98,13 @@ type folder struct {
 	// names guards the names in the folder: held for reading by look-ups, for writing by changes.
 	names   sync.RWMutex
 	listing *listing
-	opaque  bool // nothing of the lower layers shows
-	moved   bool // by a rename: the synthetic layer no longer applies
-	linked  bool // the files of several names in it are in the upper
-	view    syntheticView
+
+	lowerNames atomic.Pointer[lowerNames]
+
+	opaque bool // nothing of the lower layers shows
+	moved  bool // by a rename: the synthetic layer no longer applies
+	linked bool // the files of several names in it are in the upper
+	view   syntheticView
 
 	defaultACL []byte // guarded by the inode's mu
 	aclKnown   bool

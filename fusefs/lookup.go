@@ -105,7 +105,11 @@ func (d *inode) appendLower(parts []lowerNode, name string) ([]lowerNode, error)
 	if syn != nil && !syn.ifMissing && !syn.isDir() {
 		return append(parts, syn.node(d.fs)), nil
 	}
-	for _, p := range d.lowers {
+	first, err := d.topmost(name)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range d.lowers[first:] {
 		if _, ok := p.layer.(*syntheticLower); ok {
 			continue
 		}
