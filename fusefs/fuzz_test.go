@@ -94,13 +94,12 @@ func splitStream(b []byte) (requests [][]byte) {
 	return requests
 }
 
-// rights is for what is written by hand: the root is node 1, what is looked up first is node 2, what is opened first is 1.
+// rightRequests are written by hand: the root is node 1, what is looked up first is node 2, what is opened first is 1.
 func rightRequests() [][]byte {
-	const low, folder, handle = 2, 3, 1
-	setxattr := struct {
-		fuse.InHeader
-		Size, Flags uint32
-	}{Size: 5}
+	const low, folder, nameless, handle = 2, 3, 2, 1
+	const acl = "\x02\x00\x00\x00" + "\x01\x00\x07\x00\xff\xff\xff\xff" + "\x02\x00\x05\x00\xe8\x03\x00\x00" +
+		"\x04\x00\x05\x00\xff\xff\xff\xff" + "\x10\x00\x05\x00\xff\xff\xff\xff" + "\x20\x00\x04\x00\xff\xff\xff\xff"
+	setxattr, aclValue, largeValue := fuse.SetXAttrIn{Size: 5}, fuse.SetXAttrIn{Size: uint32(len(acl))}, fuse.SetXAttrIn{Size: 60_000}
 	symlink := named(opSymlink, 1, "link", "/etc/passwd")
 	chmod := fuse.SetAttrIn{}
 	chmod.Valid, chmod.Mode = fuse.FATTR_MODE, 0o4755
@@ -122,6 +121,28 @@ func rightRequests() [][]byte {
 		stream(named(opLookup, 1, "low"), request(opSetattr, low, chmod), request(opSetxattr, low, setxattr, "user.x\x00hello"),
 			request(opGetxattr, low, fuse.GetXAttrIn{Size: 100}, "user.x\x00"), request(opListxattr, low, fuse.GetXAttrIn{Size: 100}),
 			named(opRemovexattr, low, "user.x"), request(opStatfs, 1, fuse.InHeader{})),
+		// whiteouts, and what is made over them
+		stream(named(opUnlink, 1, "low"), request(opMkdir, 1, fuse.MkdirIn{Mode: 0o2777}, "low\x00"), named(opLookup, 1, "d"),
+			named(opUnlink, folder, "f"), named(opRmdir, 1, "d"), request(opReaddir, 1, fuse.ReadIn{Size: 1000}),
+			request(opMknod, 1, fuse.MknodIn{Mode: unix.S_IFIFO | 0o600}, "d\x00"), request(opGetattr, folder, fuse.GetAttrIn{}),
+			request(opCreate, folder, fuse.CreateIn{Flags: unix.O_WRONLY, Mode: 0o644}, "in-nothing\x00")),
+		// a folder of a layer that moves, and files that change places
+		stream(named(opLookup, 1, "low"), named(opLookup, 1, "d"), request(opRename2, 1, fuse.RenameIn{Newdir: 1}, "d\x00moved\x00"),
+			named(opLookup, folder, "f"), request(opRename2, 1, fuse.RenameIn{Newdir: folder, Flags: unix.RENAME_EXCHANGE}, "low\x00f\x00"),
+			request(opRename2, folder, fuse.RenameIn{Newdir: 1, Flags: unix.RENAME_NOREPLACE}, "f\x00moved\x00"),
+			request(opRename2, 1, fuse.RenameIn{Newdir: folder}, "moved\x00into-itself\x00"), request(opFsyncdir, folder, fuse.FsyncIn{})),
+		// a file without a name, that gets one and loses it
+		stream(request(opTmpfile, 1, fuse.CreateIn{Flags: unix.O_RDWR, Mode: 0o644}, "/\x00"),
+			request(opWrite, nameless, fuse.WriteIn{Fh: handle, Size: 5}, "hello"), request(opLink, 1, fuse.LinkIn{Oldnodeid: nameless}, "name\x00"),
+			named(opUnlink, 1, "name"), request(opRead, nameless, fuse.ReadIn{Fh: handle, Size: 100}),
+			request(opFallocate, nameless, fuse.FallocateIn{Fh: handle, Length: 3, Mode: unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE}),
+			request(opSetattr, nameless, chmod), request(opForget, nameless, fuse.ForgetIn{Nlookup: 3})),
+		// an ACL, and what inherits it; a capability, and the write that costs it; a value as large as can be
+		stream(named(opLookup, 1, "low"), named(opLookup, 1, "d"), request(opSetxattr, folder, aclValue, "system.posix_acl_default\x00", acl),
+			request(opMkdir, folder, fuse.MkdirIn{Mode: 0o777}, "inherits\x00"), request(opSetxattr, low, aclValue, "system.posix_acl_access\x00", acl),
+			request(opSetattr, low, chmod), request(opSetxattr, low, setxattr, "security.capability\x00hello"),
+			request(opOpen, low, fuse.OpenIn{Flags: unix.O_WRONLY | unix.O_TRUNC}), request(opWrite, low, fuse.WriteIn{Fh: handle, Size: 5}, "hello"),
+			request(opSetxattr, low, largeValue, "trusted.large\x00", strings.Repeat("v", 60_000)), request(opGetxattr, low, fuse.GetXAttrIn{}, "trusted.large\x00")),
 		stream(named(opLookup, 1, "low"), request(opForget, low, fuse.ForgetIn{Nlookup: 1 << 63}),
 			request(opBatchForget, 0, struct {
 				fuse.InHeader
