@@ -51,14 +51,8 @@ var overlayOptionsByName = map[string]overlayOption{
 	"metacopy":     oneOf("metacopy", "files are copied whole: give metacopy=off", "off"),
 	"nfs_export":   oneOf("nfs_export", "file handles cannot be exported: give nfs_export=off", "off"),
 
-	"uidmapping": func(o *overlayOptions, v string) (err error) {
-		o.view.UIDs.Ranges, err = idRanges("uidmapping", v)
-		return err
-	},
-	"gidmapping": func(o *overlayOptions, v string) (err error) {
-		o.view.GIDs.Ranges, err = idRanges("gidmapping", v)
-		return err
-	},
+	"uidmapping":     mapUIDs,
+	"gidmapping":     mapGIDs,
 	"squash_to_uid":  squashUID,
 	"squash_to_gid":  squashGID,
 	"squash_to_root": func(o *overlayOptions, _ string) error { o.squashToRoot = true; return nil },

@@ -12,6 +12,16 @@ import (
 
 // How options change what is shown, as fuse-overlayfs(1) has it.
 
+func mapUIDs(o *overlayOptions, value string) (err error) {
+	o.view.UIDs.Ranges, err = idRanges("uidmapping", value)
+	return err
+}
+
+func mapGIDs(o *overlayOptions, value string) (err error) {
+	o.view.GIDs.Ranges, err = idRanges("gidmapping", value)
+	return err
+}
+
 // idRanges reads a mapping: KEPT:SHOWN:COUNT, and more of them after further colons.
 func idRanges(option, value string) ([]fusefs.IDRange, error) {
 	fields := strings.Split(value, ":")
