@@ -2,8 +2,10 @@ package launcher
 
 import (
 	"context"
+	"os"
 	"os/exec"
 	"runtime"
+	"sync"
 	"syscall"
 	"time"
 
@@ -36,11 +38,21 @@ func newNursery() *nursery {
 // close ends the thread, and with it every child that still runs.
 func (n *nursery) close() { close(n.done) }
 
-// A child is a running process of a nursery, in a process group of its own so that the terminal's signals do not reach it.
+// do calls f on the thread.
+func (n *nursery) do(f func() error) error {
+	done := make(chan error)
+	n.work <- func() { done <- f() }
+	return <-done
+}
+
+// A child is a running child of this process, in a process group of its own so that the terminal's signals do not reach it. It stays one when this
+// process executes another program.
 type child struct {
-	cmd   *exec.Cmd
-	ended chan struct{} // closed once it was waited for
-	err   error         // of Wait; to be read after ended
+	PID int
+
+	wait sync.Once
+	over chan struct{}
+	err  error // how it ended; to be read after ended
 }
 
 func (n *nursery) start(cmd *exec.Cmd) (*child, error) {
@@ -49,17 +61,41 @@ func (n *nursery) start(cmd *exec.Cmd) (*child, error) {
 	}
 	cmd.SysProcAttr.Setpgid = true
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
-	started := make(chan error)
-	n.work <- func() { started <- cmd.Start() }
-	if err := <-started; err != nil {
+	if err := n.do(cmd.Start); err != nil {
 		return nil, err
 	}
-	c := &child{cmd: cmd, ended: make(chan struct{})}
-	go func() {
-		c.err = cmd.Wait()
-		close(c.ended)
-	}()
-	return c, nil
+	return childOf(cmd), nil
+}
+
+// childOf is the process of cmd, which copies nothing by itself.
+func childOf(cmd *exec.Cmd) *child {
+	c := &child{PID: cmd.Process.Pid}
+	_ = cmd.Process.Release() // it is waited for by its number
+	return c
+}
+
+// ended is closed once the child was waited for.
+func (c *child) ended() <-chan struct{} {
+	c.wait.Do(func() {
+		c.over = make(chan struct{})
+		go func() {
+			c.err = waitFor(c.PID)
+			close(c.over)
+		}()
+	})
+	return c.over
+}
+
+func waitFor(pid int) error {
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		return err
+	}
+	state, err := p.Wait()
+	if err == nil && !state.Success() {
+		err = &exec.ExitError{ProcessState: state}
+	}
+	return err
 }
 
 // stop ends the child: it may end by itself within grace, then by SIGTERM within term, then it is killed. A monitor whose file
@@ -73,15 +109,15 @@ func (c *child) stop(ctx context.Context, grace, term time.Duration) {
 		return
 	}
 	c.signal(unix.SIGKILL)
-	<-c.ended
+	<-c.ended()
 }
 
 // signal reaches the whole process group: a wrapper's children too. Wait has not been answered yet when ended is open, so the number is still the child's.
 func (c *child) signal(sig syscall.Signal) {
 	select {
-	case <-c.ended:
+	case <-c.ended():
 	default:
-		_ = syscall.Kill(-c.cmd.Process.Pid, sig)
+		_ = syscall.Kill(-c.PID, sig)
 	}
 }
 
@@ -89,7 +125,7 @@ func (c *child) endsWithin(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
-	case <-c.ended:
+	case <-c.ended():
 		return true
 	case <-ctx.Done():
 		return false

@@ -174,7 +174,7 @@ func (c *controlServer) close() error {
 	c.mu.Unlock()
 	var errs []error
 	for _, dir := range dirs {
-		errs = append(errs, unmount(dir))
+		errs = append(errs, c.janitor.tell(order{Detach: dir}))
 	}
 	if !waitWithin(&c.work, closeWait) {
 		errs = append(errs, fmt.Errorf("mounts on the host are still in use: %s", strings.Join(dirs, ", ")))

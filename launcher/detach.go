@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,7 +30,7 @@ func Detach(p *Plan) error {
 	if err := gob.NewEncoder(&text).Encode(p); err != nil {
 		return fmt.Errorf("detach: %w", err)
 	}
-	input, err := pipeOf(text.Bytes())
+	input, err := memoryFile(text.Bytes())
 	if err != nil {
 		return fmt.Errorf("detach: %w", err)
 	}
@@ -67,61 +68,78 @@ func MainDetached() { mainDetached(newRun) }
 func mainDetached(newRun func(*Plan, IO) *run) {
 	answer := os.NewFile(answerDescriptor, "answer")
 	syscall.CloseOnExec(answerDescriptor)
+	d := &detached{Answer: kept{answer}}
 	p := new(Plan)
-	status, err := StatusFailed, gob.NewDecoder(os.Stdin).Decode(p)
+	err := gob.NewDecoder(os.Stdin).Decode(p)
+	var streams IO
 	if err == nil {
-		status, err = runDetached(p, answer, newRun)
+		streams, err = d.connect()
 	}
 	if err != nil {
-		tellAsker(answer, err)
+		d.tell(err)
+		os.Exit(int(StatusFailed))
 	}
+	r := newRun(p, streams)
+	r.Detached = d
+	status, _ := r.execute(context.Background()) // end has told the error
 	os.Exit(int(status))
 }
 
-// tellAsker answers once: a second answer finds the descriptor closed.
-func tellAsker(answer *os.File, err error) {
+// A detached run has an asker, who waits until the guest is up, and logs in place of a user's streams.
+type detached struct {
+	Answer kept
+	Output [2]kept // what comes out of the run's standard output and error
+
+	logged []<-chan struct{} // closed once all of an output is kept
+}
+
+// connect makes the run's streams.
+func (d *detached) connect() (streams IO, err error) {
+	for i, w := range []**os.File{&streams.Stdout, &streams.Stderr} {
+		if d.Output[i].File, *w, err = os.Pipe(); err != nil {
+			return streams, fmt.Errorf("detach: %w", err)
+		}
+	}
+	return streams, nil
+}
+
+// keepOutput begins the logs. A throw-away sandbox has no folder that lasts: what it writes is dropped.
+func (d *detached) keepOutput(p *Plan) error {
+	for i, name := range []string{"stdout.log", "stderr.log"} {
+		if p.Project == "" {
+			go func() { _, _ = io.Copy(io.Discard, d.Output[i]) }()
+			continue
+		}
+		l, err := createLog(filepath.Join(p.Project, ".mica", p.Name, "log", name), logLimit)
+		if err != nil {
+			return err
+		}
+		d.logged = append(d.logged, l.drain(d.Output[i]))
+	}
+	return nil
+}
+
+// end says the error of a run to the asker and to the log, which it closes.
+func (d *detached) end(streams IO, err error) {
+	if err != nil {
+		d.tell(err)
+		fmt.Fprintf(streams.Stderr, "mica: %v\n", err)
+	}
+	streams.Stdout.Close()
+	streams.Stderr.Close()
+	for _, done := range d.logged {
+		<-done
+	}
+}
+
+func (d *detached) tellUp() { d.tell(nil) }
+
+// tell answers the asker once: a second answer finds the descriptor closed.
+func (d *detached) tell(err error) {
 	var a detachedAnswer
 	if err != nil {
 		a.Error = err.Error()
 	}
-	_ = json.NewEncoder(answer).Encode(a) // the asker may be gone: the run is not its business any more
-	answer.Close()
-}
-
-func runDetached(p *Plan, answer *os.File, newRun func(*Plan, IO) *run) (Status, error) {
-	stdout, outDone, err := detachedLog(p, "stdout.log")
-	if err != nil {
-		return StatusFailed, err
-	}
-	stderr, errDone, err := detachedLog(p, "stderr.log")
-	if err != nil {
-		return StatusFailed, err
-	}
-	r := newRun(p, IO{Stdout: stdout, Stderr: stderr})
-	r.onUp = func() { tellAsker(answer, nil) }
-	status, err := r.execute(context.Background())
-	if err != nil {
-		fmt.Fprintf(stderr, "mica: %v\n", err)
-	}
-	stdout.Close()
-	stderr.Close()
-	<-outDone
-	<-errDone
-	return status, err
-}
-
-// detachedLog is a file for what a detached command writes, and done is closed once all of it is kept. A throw-away sandbox has no folder that
-// lasts: what it writes is dropped.
-func detachedLog(p *Plan, name string) (w *os.File, done <-chan struct{}, err error) {
-	if p.Project == "" {
-		w, err = os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-		kept := make(chan struct{})
-		close(kept)
-		return w, kept, err
-	}
-	l, err := createLog(filepath.Join(p.Project, ".mica", p.Name, "log", name), logLimit)
-	if err != nil {
-		return nil, nil, err
-	}
-	return l.pump()
+	_ = json.NewEncoder(d.Answer).Encode(a) // the asker may be gone: the run is not its business any more
+	d.Answer.Close()
 }

@@ -16,7 +16,7 @@ func TestDetach(t *testing.T) {
 		t.Fatal(err)
 	}
 	running, err := List(t.Context())
-	if err != nil || len(running) != 1 || running[0].PID() == os.Getpid() {
+	if err != nil || len(running) != 1 || running[0].PID() == os.Getpid() || !running[0].Up {
 		t.Errorf("list: %+v, %v", running, err)
 	}
 	want := map[string]string{"stdout.log": "out\nnot text: \xff", "stderr.log": "err\n"}

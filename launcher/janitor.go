@@ -23,17 +23,31 @@ type order struct {
 	Kill    *process `json:"kill,omitempty"`
 
 	Terminal *unix.Termios `json:"terminal,omitempty"` // what the user's terminal was like before raw mode
+
+	// These are carried out at once, because the supervisor is confined and the janitor is not.
+	Follow string `json:"follow,omitempty"` // a configuration, whose versions are written to standard output
+	Detach string `json:"detach,omitempty"` // a FUSE mount of mica's, in use or not
+
+	// Seal ends what would give a supervisor that a guest has taken over more than it has itself: Remove, Kill and Follow.
+	Seal bool `json:"seal,omitempty"`
+}
+
+// sealed is what of the order may be asked after a Seal.
+func (o order) sealed() order {
+	return order{Unmount: o.Unmount, Forget: o.Forget, Terminal: o.Terminal, Detach: o.Detach}
 }
 
 // janitorTerminal is the janitor's descriptor of the terminal.
 const janitorTerminal = 3
 
-// A janitor is the child that outlives the supervisor and cleans up: there is no other way in which a run's folders are removed.
+// A janitor is the child that outlives the supervisor and cleans up: there is no other way in which a run's folders are removed. It is not
+// confined, and does for a supervisor that is what this one cannot.
 type janitor struct {
-	cmd *exec.Cmd
+	Process *child
+	Orders  kept
+	Words   kept // what it follows, a configVersion each
 
-	mu     sync.Mutex
-	orders *os.File
+	mu sync.Mutex
 }
 
 // startJanitor starts the janitor of this process. Its warnings go to warnings; terminal, when not nil, is what it may be told to restore.
@@ -43,18 +57,25 @@ func startJanitor(warnings, terminal *os.File) (*janitor, error) {
 		return nil, fmt.Errorf("start janitor: %w", err)
 	}
 	defer read.Close()
+	words, said, err := os.Pipe()
+	if err != nil {
+		write.Close()
+		return nil, fmt.Errorf("start janitor: %w", err)
+	}
+	defer said.Close()
 	cmd := exec.Command(selfPath, wordJanitor)
 	cmd.Args[0] = selfName
-	cmd.Stdin, cmd.Stderr = read, warnings
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = read, said, warnings
 	if terminal != nil {
 		cmd.ExtraFiles = []*os.File{terminal}
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		write.Close()
+		words.Close()
 		return nil, fmt.Errorf("start janitor: %w", err)
 	}
-	return &janitor{cmd: cmd, orders: write}, nil
+	return &janitor{Process: childOf(cmd), Orders: kept{write}, Words: kept{words}}, nil
 }
 
 func (j *janitor) tell(o order) error {
@@ -64,7 +85,7 @@ func (j *janitor) tell(o order) error {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if _, err := j.orders.Write(append(line, '\n')); err != nil {
+	if _, err := j.Orders.Write(append(line, '\n')); err != nil {
 		return fmt.Errorf("tell janitor: %w", err)
 	}
 	return nil
@@ -73,10 +94,12 @@ func (j *janitor) tell(o order) error {
 // finish lets the janitor carry out its orders and waits for it. The locks of what it is to remove have to be given up before.
 func (j *janitor) finish() error {
 	j.mu.Lock()
-	j.orders.Close()
+	j.Orders.Close()
 	j.mu.Unlock()
-	if err := j.cmd.Wait(); err != nil {
-		return fmt.Errorf("clean up: %w", err)
+	<-j.Process.ended()
+	j.Words.Close()
+	if j.Process.err != nil {
+		return fmt.Errorf("clean up: %w", j.Process.err)
 	}
 	return nil
 }
@@ -85,23 +108,44 @@ func (j *janitor) finish() error {
 func MainJanitor() {
 	signal.Ignore(unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGPIPE)
 	parent, _ := findProcess(os.Getppid())
-	if err := cleanUp(readOrders(os.Stdin), parent); err != nil {
+	orders, failed := takeOrders(os.Stdin)
+	if err := errors.Join(failed, cleanUp(orders, parent)); err != nil {
 		fmt.Fprintf(os.Stderr, "mica: clean up: %v\n", err)
 		os.Exit(1)
 	}
 	os.Exit(0)
 }
 
-// readOrders reads to the end. A supervisor that was killed may have left half a line: it never began what that was about.
-func readOrders(r io.Reader) []order {
-	var orders []order
+// takeOrders reads to the end, and gives the orders for then. A supervisor that was killed may have left half a line: it never began what
+// that was about. The error is of those that were carried out at once.
+func takeOrders(r io.Reader) (later []order, err error) {
+	sealed := false
 	for decoder := json.NewDecoder(r); ; {
 		var o order
 		if decoder.Decode(&o) != nil {
-			return orders
+			return later, err
 		}
-		orders = append(orders, o)
+		if sealed {
+			o = o.sealed()
+		}
+		sealed = sealed || o.Seal
+		switch {
+		case o.Follow != "":
+			go followConfig(o.Follow, os.Stdout)
+		case o.Detach != "":
+			err = errors.Join(err, detachMount(o.Detach))
+		default:
+			later = append(later, o)
+		}
 	}
+}
+
+// detachMount unmounts what is mica's, and nothing else.
+func detachMount(path string) error {
+	if source, err := sourceOf(path); source == "" {
+		return err
+	}
+	return unmount(path)
 }
 
 // cleanUp carries out the orders of supervisor: processes, then mounts, then folders.

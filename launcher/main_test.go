@@ -14,6 +14,8 @@ var testCommands = map[string]func(){
 	wordFakeGuest:       fakeGuest,
 	wordDetached:        func() { mainDetached(fakeRun) },
 	wordKilledRun:       killedRun,
+	wordConfinedRun:     confinedRun,
+	wordConfined:        confinedSupervise,
 }
 
 func TestMain(m *testing.M) {

@@ -95,9 +95,9 @@ func program(name, dir string) string {
 	return name
 }
 
-// Reload gives the plan with the scripts that mica.toml has now: what may change while a sandbox runs.
-func (p *Plan) Reload() (*Plan, error) {
-	file, err := spec.Load(p.Config)
+// Reload gives the plan with the scripts that mica.toml has when text is in it: what may change while a sandbox runs.
+func (p *Plan) Reload(text []byte) (*Plan, error) {
+	file, err := spec.Parse(text, p.Config, p.Config)
 	if err != nil {
 		return nil, err
 	}

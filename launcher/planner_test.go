@@ -232,13 +232,12 @@ func TestScriptTexts(t *testing.T) {
 
 func TestReloadTakesTheScriptsOfNow(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "mica.toml")
-	write := func(body string) {
-		t.Helper()
-		if err := os.WriteFile(path, []byte("[sandbox.a]\nimage = \"x\"\nscripts = { start = \""+body+"\" }\n"), 0o644); err != nil {
-			t.Fatal(err)
-		}
+	text := func(body string) []byte {
+		return []byte("[sandbox.a]\nimage = \"x\"\nscripts = { start = \"" + body + "\" }\n")
 	}
-	write("old")
+	if err := os.WriteFile(path, text("old"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	file, err := spec.Load(path)
 	if err != nil {
 		t.Fatal(err)
@@ -247,8 +246,7 @@ func TestReloadTakesTheScriptsOfNow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	write("new")
-	next, err := p.Reload()
+	next, err := p.Reload(text("new"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -258,8 +256,7 @@ func TestReloadTakesTheScriptsOfNow(t *testing.T) {
 	if got := p.Scripts[0].Text; got != "#!/bin/sh\nold\n" {
 		t.Errorf("the plan itself was changed: %q", got)
 	}
-	write("bro\nken")
-	if _, err := p.Reload(); err == nil {
+	if _, err := p.Reload(text("bro\nken")); err == nil {
 		t.Error("a broken file was taken")
 	}
 }

@@ -57,6 +57,7 @@ func testPlan(t *testing.T, args ...string) *Plan {
 
 func fakeRun(p *Plan, streams IO) *run {
 	r := newRun(p, streams)
+	r.divide = func() error { return nil } // the tests' own process is not to be replaced
 	r.choose = func(context.Context) (platform, error) {
 		return platform{monitor: fakeVMM{}, transport: transportVhostUser, kernel: kernel.Kernel{Path: "/dev/null"}}, nil
 	}
@@ -279,7 +280,9 @@ const wordKilledRun = "killed-run"
 // killedRun is a supervisor that a test kills: its arguments are the image's folder and the command.
 func killedRun() {
 	p := &Plan{Name: "killed", ThrowAway: true, Image: Image{Layers: []Layer{{Dir: os.Args[2]}}}, Args: os.Args[3:], Dir: "/"}
-	status, err := fakeRun(p, IO{Stdout: os.Stdout, Stderr: os.Stderr}).execute(context.Background())
+	r := fakeRun(p, IO{Stdout: os.Stdout, Stderr: os.Stderr})
+	r.divide = r.confine
+	status, err := r.execute(context.Background())
 	fmt.Fprintln(os.Stderr, status, err)
 	os.Exit(1)
 }

@@ -18,19 +18,14 @@ func socketPair(kind int) (ours, theirs *os.File, err error) {
 	return os.NewFile(uintptr(fds[0]), "socket"), os.NewFile(uintptr(fds[1]), "socket"), nil
 }
 
-// connPair is socketPair with our end as a connection.
-func connPair(kind int) (*net.UnixConn, *os.File, error) {
-	ours, theirs, err := socketPair(kind)
+// connOf gives one end of a pair as a connection, in place of the file.
+func connOf(f *os.File) (*net.UnixConn, error) {
+	defer f.Close()
+	conn, err := net.FileConn(f)
 	if err != nil {
-		return nil, nil, err
+		return nil, fmt.Errorf("use socket: %w", err)
 	}
-	defer ours.Close()
-	conn, err := net.FileConn(ours)
-	if err != nil {
-		theirs.Close()
-		return nil, nil, fmt.Errorf("make socket pair: %w", err)
-	}
-	return conn.(*net.UnixConn), theirs, nil
+	return conn.(*net.UnixConn), nil
 }
 
 // send writes p with the descriptor of f, or with none when f is nil.

@@ -1,6 +1,7 @@
 package launcher
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os/exec"
 	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -36,15 +38,19 @@ type stageAnswer struct {
 // maxStageMessage is the longest message of either side, in bytes.
 const maxStageMessage = 1 << 20
 
-// A stage is such a child as the supervisor sees it, before it executes the program.
+// A stage is such a child as the supervisor sees it. It executes the program when its mounts are served.
 type stage struct {
-	*child
-	conn *net.UnixConn
+	Process *child
+	Mounts  []fuseMount
+	First   int  // the number of the share that the first of Mounts shows; the next one shows the next
+	Line    kept // on which it answers
+
+	conn *net.UnixConn // Line, once it is used
 }
 
 // startStage starts the child and sends it the order. out takes what the program writes.
 func (n *nursery) startStage(command vmm.Command, mounts []fuseMount, rules landlock.Rules, out *os.File) (*stage, error) {
-	conn, theirs, err := connPair(unix.SOCK_SEQPACKET)
+	line, theirs, err := socketPair(unix.SOCK_SEQPACKET)
 	if err != nil {
 		return nil, err
 	}
@@ -54,9 +60,9 @@ func (n *nursery) startStage(command vmm.Command, mounts []fuseMount, rules land
 	cmd.ExtraFiles = append(append([]*os.File{}, command.Files...), theirs)
 	cmd.Stdout, cmd.Stderr = out, out
 	if len(command.Stdin) > 0 {
-		input, err := pipeOf(command.Stdin)
+		input, err := memoryFile(command.Stdin)
 		if err != nil {
-			conn.Close()
+			line.Close()
 			return nil, err
 		}
 		defer input.Close()
@@ -65,35 +71,22 @@ func (n *nursery) startStage(command vmm.Command, mounts []fuseMount, rules land
 	cmd.SysProcAttr = namespaces(len(mounts) > 0)
 	c, err := n.start(cmd)
 	if err != nil {
-		conn.Close()
+		line.Close()
 		return nil, fmt.Errorf("start %s: %w", command.Path, err)
 	}
-	s := &stage{child: c, conn: conn}
+	s := &stage{Process: c, Mounts: mounts, Line: kept{line}}
 	if command.Env == nil {
 		command.Env = os.Environ()
 	}
 	text, err := json.Marshal(stageOrder{Mounts: mounts, Rules: rules, Path: command.Path, Args: command.Args, Env: command.Env})
 	if err == nil {
-		_, err = conn.Write(text)
+		_, err = line.Write(text)
 	}
 	if err != nil {
 		s.abandon()
 		return nil, fmt.Errorf("start %s: %w", command.Path, err)
 	}
 	return s, nil
-}
-
-// pipeOf gives a pipe's reading end that holds p: exec.Cmd's own copying would keep Wait from answering.
-func pipeOf(p []byte) (*os.File, error) {
-	read, write, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	go func() {
-		defer write.Close()
-		_, _ = write.Write(p) // the program may end without having read it
-	}()
-	return read, nil
 }
 
 // namespaces gives a child a mount namespace, and an ordinary user's child a user namespace in which it may mount.
@@ -111,8 +104,19 @@ func namespaces(mounts bool) *syscall.SysProcAttr {
 	return attr
 }
 
+// open makes Line a connection.
+func (s *stage) open() (err error) {
+	if s.conn == nil {
+		s.conn, err = connOf(s.Line.File)
+	}
+	return err
+}
+
 // device receives the descriptor of the next mount.
 func (s *stage) device() (*os.File, error) {
+	if err := s.open(); err != nil {
+		return nil, err
+	}
 	p := make([]byte, maxStageMessage)
 	n, dev, err := receive(s.conn, p)
 	if err != nil {
@@ -129,6 +133,9 @@ func (s *stage) device() (*os.File, error) {
 
 // proceed lets the stage execute the program, and returns once it did.
 func (s *stage) proceed() error {
+	if err := s.open(); err != nil {
+		return err
+	}
 	defer s.conn.Close()
 	if _, err := s.conn.Write([]byte("{}")); err != nil {
 		return fmt.Errorf("start program: %w", s.failure(err))
@@ -147,17 +154,30 @@ func (s *stage) proceed() error {
 // failure is how the child ended, when that is why the connection failed.
 func (s *stage) failure(err error) error {
 	s.abandon()
-	if s.err != nil {
-		return s.err
+	if s.Process.err != nil {
+		return s.Process.err
 	}
 	return err
 }
 
 // abandon ends a stage that is not going to execute its program.
 func (s *stage) abandon() {
-	s.conn.Close()
-	s.signal(unix.SIGKILL)
-	<-s.ended
+	s.hangUp()
+	s.Process.signal(unix.SIGKILL)
+	<-s.Process.ended()
+}
+
+// stop ends the program as child.stop does; a stage that has not executed it ends by itself, for its line has ended.
+func (s *stage) stop(ctx context.Context, grace, term time.Duration) {
+	s.hangUp()
+	s.Process.stop(ctx, grace, term)
+}
+
+func (s *stage) hangUp() {
+	s.Line.Close()
+	if s.conn != nil {
+		s.conn.Close()
+	}
 }
 
 func parseAnswer(text []byte) error {

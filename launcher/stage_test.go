@@ -53,7 +53,7 @@ func TestStageMountsWhereOnlyTheChildSees(t *testing.T) {
 	if got, want := string(said), ".\n..\nserved\ninput"; got != want {
 		t.Errorf("the child sees %q, want %q", got, want)
 	}
-	<-s.ended
+	<-s.Process.ended()
 	<-served // the mount has gone with the child
 	if names, err := os.ReadDir(dir); err != nil || len(names) != 0 {
 		t.Errorf("the folder outside: %v, %v", names, err)
@@ -70,7 +70,7 @@ func TestStageWithoutAProgram(t *testing.T) {
 	if err := s.proceed(); err == nil || err.Error() != "execute /nowhere/vmm: no such file or directory" {
 		t.Errorf("error: %v", err)
 	}
-	<-s.ended
+	<-s.Process.ended()
 }
 
 func TestStageThatCannotMount(t *testing.T) {
@@ -90,7 +90,7 @@ func TestChildrenEndWithTheNursery(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.close()
-	<-s.ended
+	<-s.Process.ended()
 }
 
 func TestStopEscalates(t *testing.T) {
@@ -104,7 +104,7 @@ func TestStopEscalates(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.stop(t.Context(), 0, 10_000_000)
-	if s.err == nil {
+	if s.Process.err == nil {
 		t.Error("a child that was killed ended without an error")
 	}
 }

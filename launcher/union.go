@@ -52,16 +52,26 @@ func compose(p *Plan, upper *fusefs.Upper) ([]share, error) {
 	if err != nil {
 		return nil, err
 	}
-	shares := []share{{root, wire.Mount{Tag: wire.TagRoot, Path: "/", ReadOnly: p.ReadOnly}}}
+	mounts := shareMounts(p)
+	shares := []share{{root, mounts[0]}}
 	for i, v := range byGuestPath(p.Volumes) {
 		volume, err := fusefs.New(fusefs.Config{Upper: &fusefs.Upper{Dir: v.Host, Shared: true}})
 		if err != nil {
 			closeShares(shares)
 			return nil, fmt.Errorf("open volume %s: %w", v.Host, err)
 		}
-		shares = append(shares, share{volume, wire.Mount{Tag: fmt.Sprintf("mica-%d", i+1), Path: v.Guest, ReadOnly: v.ReadOnly}})
+		shares = append(shares, share{volume, mounts[i+1]})
 	}
 	return shares, nil
+}
+
+// shareMounts says where the guest has its shares.
+func shareMounts(p *Plan) []wire.Mount {
+	mounts := []wire.Mount{{Tag: wire.TagRoot, Path: "/", ReadOnly: p.ReadOnly}}
+	for i, v := range byGuestPath(p.Volumes) {
+		mounts = append(mounts, wire.Mount{Tag: fmt.Sprintf("mica-%d", i+1), Path: v.Guest, ReadOnly: v.ReadOnly})
+	}
+	return mounts
 }
 
 // byGuestPath sorts so that a folder comes before what is in it.

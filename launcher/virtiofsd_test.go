@@ -47,8 +47,7 @@ func startAndHangUp(t *testing.T, v virtiofsd) {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	f := &frontEnds{dir: dir, nursery: n, log: log}
-	listener, path, err := f.listenFile(0)
+	listener, path, err := listenFile(dir, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +56,8 @@ func startAndHangUp(t *testing.T, v virtiofsd) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	st, err := n.startStage(v.command(f.folder(0), listener), []fuseMount{{Dir: f.folder(0), Source: "test", AllowOther: true}}, v.rules(f.folder(0)), out)
+	share := shareFolder(dir, 0)
+	st, err := n.startStage(v.command(share, listener), []fuseMount{{Dir: share, Source: "test", AllowOther: true}}, v.rules(share), out)
 	out.Close()
 	if err != nil {
 		t.Fatal(err)
@@ -75,14 +75,14 @@ func startAndHangUp(t *testing.T, v virtiofsd) {
 		t.Fatal(err)
 	}
 	select {
-	case <-st.ended:
-		t.Fatalf("ended before the connection: %v: %v", st.err, log.last(3))
+	case <-st.Process.ended():
+		t.Fatalf("ended before the connection: %v: %v", st.Process.err, log.last(3))
 	case <-served:
 		t.Fatalf("the mount is gone before the connection: %v", log.last(3))
 	case <-time.After(300 * time.Millisecond): // nothing can be waited for that should not happen
 	}
 	conn.Close()
-	if !st.endsWithin(context.Background(), 10*time.Second) {
+	if !st.Process.endsWithin(context.Background(), 10*time.Second) {
 		t.Errorf("runs on after its connection: %v", log.last(3))
 	}
 	st.stop(t.Context(), 0, 0)

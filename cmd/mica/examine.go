@@ -14,6 +14,7 @@ import (
 
 	"github.com/micavm/mica/launcher"
 	"github.com/micavm/mica/launcher/kernel"
+	"github.com/micavm/mica/launcher/landlock"
 	"github.com/micavm/mica/launcher/vmm"
 )
 
@@ -127,9 +128,9 @@ func findVirtiofsd(name string, paths ...string) finding {
 
 func findLandlock() finding {
 	f := finding{name: "Landlock", why: "it confines mica and the monitor to their own files"}
-	version, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
-	if errno != 0 {
-		f.detail = "not in this kernel: " + errno.Error()
+	version, err := landlock.Version()
+	if err != nil {
+		f.detail = "runs are not confined: " + err.Error()
 		return f
 	}
 	f.ok, f.detail = true, fmt.Sprintf("version %d", version)

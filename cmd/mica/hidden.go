@@ -22,6 +22,8 @@ func hidden(args []string) bool {
 		launcher.MainPrivateMount()
 	case "__run":
 		launcher.MainDetached()
+	case "__supervise":
+		os.Exit(supervise())
 	default:
 		return false
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -65,14 +66,21 @@ func (a *app) runInForeground(p *launcher.Plan) error {
 	if streams.TTY {
 		p.Env = withTerm(p.Env)
 	}
-	code, err := launcher.Run(a.ctx, p, streams)
-	if err != nil {
-		return err
-	}
-	if code != 0 {
+	return ended(launcher.Run(a.ctx, p, streams))
+}
+
+// supervise is the rest of a run, in the process that has confined itself. It gives the exit status.
+func supervise() int {
+	a := &app{ctx: context.Background(), stderr: os.Stderr}
+	return a.exit(ended(launcher.Supervise(a.ctx)))
+}
+
+// ended has the command's status be mica's.
+func ended(code launcher.Status, err error) error {
+	if err == nil && code != 0 {
 		return status(code)
 	}
-	return nil
+	return err
 }
 
 // plan decides the run. All that can be wrong without the image is said before the image is pulled.

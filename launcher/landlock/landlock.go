@@ -19,6 +19,8 @@ var ErrUnsupported = errors.New("the kernel has no Landlock that does, as Linux 
 type Rules struct {
 	Read  []string `json:"read,omitempty"`  // files and folders that may be read, and programs that may be executed
 	Write []string `json:"write,omitempty"` // files and folders that may be read, written, made and removed; devices may be asked by ioctl
+
+	Signals bool `json:"signals,omitempty"` // signals may leave the domain
 }
 
 const (
@@ -68,7 +70,10 @@ func restrictThread(rules Rules) error {
 	}
 	attr := unix.LandlockRulesetAttr{Handled_access_fs: handledRights[min(version, len(handledRights))-1]}
 	if version >= scopesSince {
-		attr.Scoped = unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET | unix.LANDLOCK_SCOPE_SIGNAL
+		attr.Scoped = unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET
+		if !rules.Signals {
+			attr.Scoped |= unix.LANDLOCK_SCOPE_SIGNAL
+		}
 	}
 	ruleset, err := createRuleset(&attr)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -95,14 +96,12 @@ func Find(dir string) (string, error) {
 
 // Load reads and checks the file at path. Mistakes in it are an Errors, all of them.
 func Load(path string) (*File, error) {
-	info, err := os.Stat(path)
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	if info.Size() > maxFileSize {
-		return nil, fmt.Errorf("%s: %d bytes are too many for a configuration: the limit is %d", path, info.Size(), maxFileSize)
-	}
-	data, err := os.ReadFile(path)
+	defer f.Close()
+	data, err := Read(f)
 	if err != nil {
 		return nil, err
 	}
@@ -111,6 +110,15 @@ func Load(path string) (*File, error) {
 		return nil, err
 	}
 	return Parse(data, abs, path)
+}
+
+// Read gives what is in a configuration's file.
+func Read(f *os.File) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
+	if err == nil && len(data) > maxFileSize {
+		err = fmt.Errorf("%s: too long for a configuration: the limit is %d bytes", f.Name(), maxFileSize)
+	}
+	return data, err
 }
 
 // Parse checks data as if it stood in the file at path, which is absolute; messages call it label.
