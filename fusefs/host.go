@@ -104,6 +104,24 @@ func openRegular(dir int, path string, flags int) (int, error) {
 	return reopen(fd, flags)
 }
 
+// openStored opens the file at path below dir for reading, where only mica's store writes: what it finds there it may open at
+// once. Anything but a regular file is refused.
+func openStored(dir int, path string) (int, error) {
+	fd, err := openBeneath(dir, path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return -1, err
+	}
+	var st unix.Stat_t
+	if err = unix.Fstat(fd, &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
+		err = unix.EPERM
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
 // reopen opens the regular file or folder that the O_PATH descriptor fd stands for.
 func reopen(fd, flags int) (int, error) {
 	var st unix.Stat_t

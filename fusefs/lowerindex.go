@@ -92,7 +92,7 @@ func (l *indexedLower) open(n lowerNode) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	return openRegular(l.dir, path, unix.O_RDONLY)
+	return openStored(l.dir, path)
 }
 
 func (l *indexedLower) where(n lowerNode) (string, error) {

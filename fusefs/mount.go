@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -71,6 +72,7 @@ func Mount(fs *FS, dir string, o MountOptions) (*Mounted, error) {
 	}
 	m.dir = dir
 	refusePoll(dir)
+	readFarAhead(dir)
 	return m, nil
 }
 
@@ -147,6 +149,17 @@ func refusePoll(dir string) {
 	}
 	defer unix.Close(fd)
 	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+}
+
+// readFarAhead has the kernel ask for as much of a file at once as it can: a request costs more than what it reads in vain.
+// An ordinary user's mount keeps the kernel's 128 KiB.
+func readFarAhead(dir string) {
+	var st unix.Stat_t
+	if unix.Stat(dir, &st) != nil {
+		return
+	}
+	knob := fmt.Sprintf("/sys/class/bdi/%d:%d/read_ahead_kb", unix.Major(st.Dev), unix.Minor(st.Dev))
+	_ = os.WriteFile(knob, strconv.AppendInt(nil, maxIO>>10, 10), 0)
 }
 
 // Wait returns when the mount is gone.
