@@ -27,9 +27,7 @@ func confinedRun() {
 	if err := json.NewDecoder(os.Stdin).Decode(p); err != nil {
 		endProcess(StatusFailed, err)
 	}
-	r := fakeRun(p, IO{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr})
-	r.divide = r.confine
-	endProcess(r.execute(context.Background()))
+	endProcess(fakeProcess(p, IO{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}).execute(context.Background()))
 }
 
 // An attempt is one thing that the confined process tries before it goes on, and Got says what came of it.

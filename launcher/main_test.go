@@ -12,7 +12,7 @@ var testCommands = map[string]func(){
 	wordStage:           MainPrivateMount,
 	"doomed-supervisor": doomedSupervisor,
 	wordFakeGuest:       fakeGuest,
-	wordDetached:        func() { mainDetached(fakeRun) },
+	wordDetached:        func() { mainDetached(fakeProcess) },
 	wordKilledRun:       killedRun,
 	wordConfinedRun:     confinedRun,
 	wordConfined:        confinedSupervise,

@@ -64,6 +64,13 @@ func fakeRun(p *Plan, streams IO) *run {
 	return r
 }
 
+// fakeProcess is the run of a process that the tests start: it confines itself, as mica does.
+func fakeProcess(p *Plan, streams IO) *run {
+	r := fakeRun(p, streams)
+	r.divide = r.confine
+	return r
+}
+
 // A result is how a run ended and what it wrote.
 type result struct {
 	status         Status
@@ -280,9 +287,7 @@ const wordKilledRun = "killed-run"
 // killedRun is a supervisor that a test kills: its arguments are the image's folder and the command.
 func killedRun() {
 	p := &Plan{Name: "killed", ThrowAway: true, Image: Image{Layers: []Layer{{Dir: os.Args[2]}}}, Args: os.Args[3:], Dir: "/"}
-	r := fakeRun(p, IO{Stdout: os.Stdout, Stderr: os.Stderr})
-	r.divide = r.confine
-	status, err := r.execute(context.Background())
+	status, err := fakeProcess(p, IO{Stdout: os.Stdout, Stderr: os.Stderr}).execute(context.Background())
 	fmt.Fprintln(os.Stderr, status, err)
 	os.Exit(1)
 }

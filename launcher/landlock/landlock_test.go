@@ -72,3 +72,18 @@ func TestExec(t *testing.T) {
 		})
 	}
 }
+
+func TestSignals(t *testing.T) {
+	version, err := landlock.Version()
+	scoped := err == nil && version >= 6
+	for _, may := range []bool{false, true} {
+		rules, err := json.Marshal(landlock.Rules{Read: []string{"/"}, Write: []string{"/dev/null"}, Signals: may})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = exec.Command(os.Args[0], "confine", string(rules), "kill -0 $PPID 2>/dev/null").Run()
+		if want := may || !scoped; (err == nil) != want {
+			t.Errorf("a signal to the parent, which may be signalled: %v: %v", may, err)
+		}
+	}
+}
