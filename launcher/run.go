@@ -42,7 +42,7 @@ func newRun(p *Plan, streams IO) *run {
 
 // execute is both halves, what divides them between.
 func (r *run) execute(ctx context.Context) (Status, error) {
-	err := r.prepare(ctx)
+	err := r.untilSignal(ctx, r.prepare)
 	if err == nil {
 		err = r.divide()
 	}

@@ -16,7 +16,7 @@ const (
 )
 
 // catchSignals has the signals that are the guest's sent to a channel. SIGPIPE is among them so that a write to a reader who is gone
-// is an error and not the end. Until then they end mica as they do any program, and the janitor cleans up.
+// is an error and not the end.
 func catchSignals() chan os.Signal {
 	c := make(chan os.Signal, 16)
 	signal.Notify(c, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGWINCH, unix.SIGPIPE)
@@ -30,13 +30,33 @@ func (s *stopped) Error() string {
 	return fmt.Sprintf("stopped by %s before the command ended", unix.SignalName(s.signal))
 }
 
+// untilSignal calls half, and gives the signal for an error when one came meanwhile. Between the halves, while this process executes itself,
+// a signal ends it as it does any program, and the janitor cleans up.
+func (r *run) untilSignal(ctx context.Context, half func(context.Context) error) error {
+	ctx, r.cancel = context.WithCancelCause(ctx)
+	defer r.cancel(nil)
+	signals := catchSignals()
+	r.background.Go(func() { r.heedSignals(ctx, signals) })
+	err := half(ctx)
+	signal.Stop(signals)
+	close(signals) // what is in it is heeded
+	r.background.Wait()
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
+}
+
 // heedSignals passes the user's signals on. Before the guest is up, and for a second SIGINT or SIGTERM, the guest is ended instead.
 func (r *run) heedSignals(ctx context.Context, signals <-chan os.Signal) {
 	var first time.Time
 	for {
 		var sig unix.Signal
 		select {
-		case s := <-signals:
+		case s, open := <-signals:
+			if !open {
+				return
+			}
 			sig = s.(unix.Signal)
 		case <-ctx.Done():
 			return
