@@ -72,6 +72,32 @@ func TestNamesThatNoFolderHoldsAreRefused(t *testing.T) {
 	}
 }
 
+// TestForgottenNodesStayForgotten has node ids in new places of the table that were forgotten: they are nobody's.
+func TestForgottenNodesStayForgotten(t *testing.T) {
+	u := prepareUnion(t, tree{"f": "secret", "g": "x"})
+	c := newClient(t, u)
+	seen := map[uint64]bool{}
+	for i := range 1000 {
+		name := string("fg"[i%2])
+		node := c.lookup(1, name)
+		if seen[node] {
+			t.Fatalf("node %d is another's again", node)
+		}
+		seen[node] = true
+		c.c.Forget(node, 1)
+	}
+	kept := c.lookup(1, "g")
+	for node := range seen {
+		if st := c.c.GetAttr(nil, &fuse.GetAttrIn{InHeader: header(node)}, &fuse.AttrOut{}); st != fuse.Status(unix.ESTALE) {
+			t.Fatalf("getattr of node %d, which is forgotten: %v", node, st)
+		}
+		c.c.Forget(node, 1)
+	}
+	if st := c.c.GetAttr(nil, &fuse.GetAttrIn{InHeader: header(kept)}, &fuse.AttrOut{}); !st.Ok() {
+		t.Errorf("getattr: %v", st)
+	}
+}
+
 func TestForgedNodesAndHandles(t *testing.T) {
 	u := prepareUnion(t, tree{"f": "secret", "g": "x"})
 	c := newClient(t, u)

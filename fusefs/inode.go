@@ -56,33 +56,34 @@ type place struct {
 type inode struct {
 	fs  *FS
 	ino uint64 // st_ino
-	typ uint32 // S_IF*; never changes
 	dir *folder
 
-	refs   int64 // guarded by table.mu
+	refs   int32 // guarded by table.mu
+	weight int32 // what it counts in FS.memory, but for its places
 	keys   []key // guarded by table.mu
-	weight int64 // what it counts in FS.memory, but for its places
 
 	// copying is held while the inode moves to the upper.
 	copying sync.Mutex
 	// changing is held while owner and mode are read, changed and written back.
 	changing sync.Mutex
 
+	// There is one of these for each file that a client remembers: small fields are together, where they leave no gap.
 	mu      sync.RWMutex
 	places  []place     // most recent first; a folder has one
 	lowers  []lowerNode // a folder's parts, top first; where a file's contents are while they are not in the upper
 	host    uint64      // the host's inode number, of what is in the upper
-	upper   bool        // the inode is in the upper, and never leaves it
-	meta    bool        // in the upper, but for its contents
 	names   uint64      // how often its names in the upper have changed
 	durable uint64      // the change of names that is durable, and all before it
-	own     owner
-	ownSet  bool        // own is known
 	orphan  *descriptor // O_PATH, once the last known name is gone
-	gone    bool        // it has no name
-	opens   int32       // handles
-	freed   bool        // its blocks are given back
-	caps    tristate    // whether it has a security.capability
+	own     owner
+	typ     uint32   // S_IF*; never changes
+	opens   int32    // handles
+	ownSet  bool     // own is known
+	upper   bool     // the inode is in the upper, and never leaves it
+	meta    bool     // in the upper, but for its contents
+	gone    bool     // it has no name
+	freed   bool     // its blocks are given back
+	caps    tristate // whether it has a security.capability
 }
 
 type tristate int8
@@ -177,7 +178,7 @@ func (t *table) ref(n *inode) {
 }
 
 // unref drops count references. The last one drops the inode, and its references to the folders it is in.
-func (fs *FS) unref(n *inode, count int64) {
+func (fs *FS) unref(n *inode, count int32) {
 	for n != nil {
 		fs.table.mu.Lock()
 		n.refs -= count
@@ -190,7 +191,7 @@ func (fs *FS) unref(n *inode, count int64) {
 			return
 		}
 		var parents []place
-		fs.memory.used.Add(-n.weight)
+		fs.memory.used.Add(-int64(n.weight))
 		n.mu.Lock()
 		parents, n.places = n.places, nil
 		orphan, gone := n.orphan, n.gone

@@ -12,7 +12,7 @@ const DefaultRemembered = 2 << 30
 
 // What is remembered costs about so many bytes, as BenchmarkRemembered measures them. Names and paths come to that.
 const (
-	inodeBytes   = 360 // with its node at one client
+	inodeBytes   = 290 // with its node at one client
 	folderBytes  = 112 // more
 	placeBytes   = 48  // a name by which it is known
 	lowerBytes   = 56  // a part of it in a layer
@@ -59,9 +59,9 @@ func (n *inode) weigh() {
 		n.weight += folderBytes
 	}
 	for _, p := range n.lowers {
-		n.weight += lowerBytes + int64(len(p.path))
+		n.weight += lowerBytes + int32(len(p.path))
 	}
-	n.fs.memory.used.Add(n.weight)
+	n.fs.memory.used.Add(int64(n.weight))
 }
 
 func (p place) bytes() int64 { return placeBytes + int64(len(p.name)) }
