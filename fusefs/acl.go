@@ -184,7 +184,8 @@ func (n *inode) setACL(s spot, name string, value []byte, killSetGID bool) error
 	if err != nil && !isNoXattr(err) {
 		return err
 	}
-	o, err := n.ownerOf(s)
+	var st unix.Stat_t
+	o, err := n.ownerOf(s, &st)
 	if err != nil {
 		return err
 	}
@@ -192,7 +193,7 @@ func (n *inode) setACL(s spot, name string, value []byte, killSetGID bool) error
 	if killSetGID {
 		o.mode &^= unix.S_ISGID
 	}
-	return n.setOwner(s, o)
+	return n.setOwner(s, &st, o)
 }
 
 func (n *inode) forgetACL() {

@@ -108,16 +108,24 @@ func (n *inode) owner(s spot, st *unix.Stat_t) (owner, error) {
 	return own, err
 }
 
-// setOwner makes the upper inode at s be o.
-func (n *inode) setOwner(s spot, o owner) error {
-	var st unix.Stat_t
-	if err := s.stat(&st); err != nil {
-		return err
+// knownOwner is what stat shows of owner and mode, without the disk where nobody but mica changes them.
+func (n *inode) knownOwner() (owner, error) {
+	n.mu.RLock()
+	own, known := n.own, n.upper && n.ownSet && !n.fs.upper.owners.unseen
+	n.mu.RUnlock()
+	if known {
+		return own, nil
 	}
+	a, err := n.stat()
+	return a.owner, err
+}
+
+// setOwner makes the upper inode at s, whose stat is st, be o.
+func (n *inode) setOwner(s spot, st *unix.Stat_t, o owner) error {
 	n.mu.Lock()
 	n.ownSet = false
 	n.mu.Unlock()
-	if err := n.fs.upper.owners.write(s, &st, o); err != nil {
+	if err := n.fs.upper.owners.write(s, st, o); err != nil {
 		return err
 	}
 	if !n.fs.shared() {
@@ -264,7 +272,8 @@ func (n *inode) setOwnerFrom(s spot, in *fuse.SetAttrIn) error {
 	if in.Valid&(owners|fuse.FATTR_MODE) == 0 && !killBits {
 		return nil
 	}
-	o, err := n.ownerOf(s)
+	var st unix.Stat_t
+	o, err := n.ownerOf(s, &st)
 	if err != nil {
 		return err
 	}
@@ -289,7 +298,7 @@ func (n *inode) setOwnerFrom(s spot, in *fuse.SetAttrIn) error {
 	if o == was {
 		return s.utimes([2]unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Nsec: unix.UTIME_OMIT}})
 	}
-	return n.setOwner(s, o)
+	return n.setOwner(s, &st, o)
 }
 
 // withoutSetID drops setuid, and setgid where it means a group and not mandatory locking.
@@ -301,26 +310,26 @@ func withoutSetID(mode uint32) uint32 {
 	return mode
 }
 
-// ownerOf is owner of the host file as it is now.
-func (n *inode) ownerOf(s spot) (owner, error) {
-	var st unix.Stat_t
-	if err := s.stat(&st); err != nil {
+// ownerOf is owner of the host file as it is now, which st becomes the stat of.
+func (n *inode) ownerOf(s spot, st *unix.Stat_t) (owner, error) {
+	if err := s.stat(st); err != nil {
 		return owner{}, err
 	}
-	return n.owner(s, &st)
+	return n.owner(s, st)
 }
 
 // killSetID is what a write or a truncation by somebody without privileges does.
 func (n *inode) killSetID(s spot) error {
 	n.changing.Lock()
 	defer n.changing.Unlock()
-	o, err := n.ownerOf(s)
+	var st unix.Stat_t
+	o, err := n.ownerOf(s, &st)
 	if err != nil {
 		return err
 	}
 	if mode := withoutSetID(o.mode); mode != o.mode {
 		o.mode = mode
-		return n.setOwner(s, o)
+		return n.setOwner(s, &st, o)
 	}
 	return nil
 }

@@ -47,34 +47,23 @@ func (fs *FS) create(d *inode, name string, f newFile) (*inode, int, error) {
 	if err := fs.upper.limit.full(); err != nil {
 		return nil, -1, err
 	}
-	fd, err := fs.upper.makeAt(spot{dir: dir, name: name}, f, e.state == hidden)
+	made, err := fs.upper.makeAt(spot{dir: dir, name: name}, f, e.state == hidden)
 	if err != nil {
 		return nil, -1, err
 	}
-	n, err := fs.created(d, name, f.own, spot{dir: dir, name: name})
-	if err != nil {
-		fs.upper.unmake(spot{dir: dir, name: name}, f.own.mode, e.state == hidden)
-		if fd >= 0 {
-			_ = unix.Close(fd)
-		}
-		return nil, -1, err
-	}
-	return n, fd, nil
+	return fs.created(d, name, f.own, made.ino), made.fd, nil
 }
 
-// created makes the inode of a file that was just made at s.
-func (fs *FS) created(d *inode, name string, own owner, s spot) (*inode, error) {
-	var st unix.Stat_t
-	if err := s.stat(&st); err != nil {
-		return nil, err
-	}
-	k := key{upperSpace, st.Ino}
-	n := &inode{fs: fs, ino: stIno(k.space, k.ino), typ: own.mode & unix.S_IFMT, upper: true, host: st.Ino, names: 1, caps: no}
+// created makes the inode of a file of that host inode number, which was just made at name in d.
+func (fs *FS) created(d *inode, name string, own owner, host uint64) *inode {
+	k := key{upperSpace, host}
+	n := &inode{fs: fs, ino: stIno(k.space, k.ino), typ: own.mode & unix.S_IFMT, upper: true, host: host, names: 1, caps: no}
 	if !fs.shared() {
 		n.own, n.ownSet = own, true
 	}
 	if n.isDir() {
 		n.dir = &folder{opaque: true}
+		n.dir.whFiles.Store(int32(no))
 	}
 	// A host inode number that comes back belonged to a file that is gone.
 	if old := fs.table.get(k); old != nil {
@@ -84,53 +73,61 @@ func (fs *FS) created(d *inode, name string, own owner, s spot) (*inode, error) 
 	n = fs.table.intern(k, n)
 	n.addPlace(d, name)
 	d.dir.note(name, n)
-	return n, nil
+	return n
 }
 
 // inherit gives a new file its folder's group where the folder is setgid, as every filesystem does.
 func (d *inode) inherit(o *owner) error {
-	a, err := d.stat()
+	of, err := d.knownOwner()
 	if err != nil {
 		return err
 	}
-	if a.mode&unix.S_ISGID == 0 {
+	if of.mode&unix.S_ISGID == 0 {
 		return nil
 	}
-	o.gid = a.gid
+	o.gid = of.gid
 	if o.mode&unix.S_IFMT == unix.S_IFDIR {
 		o.mode |= unix.S_ISGID
 	}
 	return nil
 }
 
+// A madeFile is a new host file.
+type madeFile struct {
+	fd  int // of a regular file; else -1
+	ino uint64
+}
+
+func (m madeFile) close() {
+	if m.fd >= 0 {
+		_ = unix.Close(m.fd)
+	}
+}
+
 // makeAt makes f at s, where there is nothing or a whiteout. What one system call cannot make whole is made in the work
 // folder and renamed, so that no crash leaves half of it.
-func (u *upper) makeAt(s spot, f newFile, overWhiteout bool) (int, error) {
+func (u *upper) makeAt(s spot, f newFile, overWhiteout bool) (made madeFile, err error) {
 	if !overWhiteout && len(f.xattrs) == 0 && u.plain(f.own) {
-		fd, err := makeHost(s.dir.fd, s.name, f, u.owners.hostMode(f.own.mode))
-		if err != nil {
-			return -1, err
+		if made.fd, err = makeHost(s.dir.fd, s.name, f, u.owners.hostMode(f.own.mode)); err != nil {
+			return made, err
 		}
-		if err := u.finish(s, f.own, fd); err != nil {
+		if made.ino, err = u.finish(s, f.own); err != nil {
 			u.unmake(s, f.own.mode, false)
-			return -1, err
+			made.close()
 		}
-		return fd, nil
+		return made, err
 	}
 	name := u.temp()
 	work := spot{dir: u.work, name: name}
-	fd, err := u.makeWork(work, f, overWhiteout)
+	made, err = u.makeWork(work, f, overWhiteout)
 	if err == nil {
 		err = u.publish(work, s, f.own.mode, overWhiteout)
 	}
 	if err != nil {
 		u.discard(name)
-		if fd >= 0 {
-			_ = unix.Close(fd)
-		}
-		return -1, err
+		made.close()
 	}
-	return fd, nil
+	return made, err
 }
 
 // plain reports whether one system call makes a file of o.
@@ -142,17 +139,15 @@ func (u *upper) plain(o owner) bool {
 	return u.owners.plain(o)
 }
 
-// finish corrects what the host made of a plain file: a setgid host folder gives its group, an ACL another mode.
-func (u *upper) finish(s spot, o owner, fd int) error {
+// finish corrects what the host made of a plain file: a setgid host folder gives its group, an ACL another mode. It gives the
+// file's inode number.
+func (u *upper) finish(s spot, o owner) (uint64, error) {
 	var st unix.Stat_t
 	err := s.stat(&st)
 	if err == nil && (u.owners.shown(&st) != o || st.Mode&0o7777 != u.owners.hostMode(o.mode)) {
 		err = u.owners.write(s, &st, o)
 	}
-	if err != nil && fd >= 0 {
-		_ = unix.Close(fd)
-	}
-	return err
+	return st.Ino, err
 }
 
 // unmake takes back what makeAt made.
@@ -164,29 +159,29 @@ func (u *upper) unmake(s spot, mode uint32, overWhiteout bool) {
 	_ = u.clear(s, true, overWhiteout)
 }
 
-func (u *upper) makeWork(work spot, f newFile, overWhiteout bool) (int, error) {
-	fd := -1
-	var err error
+func (u *upper) makeWork(work spot, f newFile, overWhiteout bool) (made madeFile, err error) {
+	made.fd = -1
 	switch f.own.mode & unix.S_IFMT {
 	case unix.S_IFREG, unix.S_IFDIR:
-		fd, err = makeHost(u.work.fd, work.name, f, 0o700)
+		made.fd, err = makeHost(u.work.fd, work.name, f, 0o700)
 	default:
 		err = u.makeSpecial(work.name, f.own, f.target)
 	}
 	if err != nil {
-		return -1, err
+		return made, err
 	}
 	var st unix.Stat_t
 	if err := work.stat(&st); err != nil {
-		return fd, err
+		return made, err
 	}
+	made.ino = st.Ino
 	if err := u.dress(work, &st, f); err != nil {
-		return fd, err
+		return made, err
 	}
 	if overWhiteout && f.own.mode&unix.S_IFMT == unix.S_IFDIR {
-		return fd, u.setOpaque(work)
+		return made, u.setOpaque(work)
 	}
-	return fd, nil
+	return made, nil
 }
 
 // dress gives the new host file at s, whose stat is st, the owner and the attributes of f.

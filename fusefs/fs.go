@@ -23,6 +23,7 @@ type FS struct {
 	memory memory
 	root   *inode
 	folder folderCache
+	open   openUppers
 
 	// tree is held for reading by everything that uses or changes names, and for writing by rename, which alone moves
 	// folders: so under it, where a file is does not change but by one's own doing. It is never taken twice by one request.
@@ -38,6 +39,7 @@ func New(cfg Config) (_ *FS, err error) {
 	fs := &FS{cfg: cfg, fds: newDescriptors()}
 	fs.table.inodes = make(map[key]*inode)
 	fs.memory.max = cmp.Or(cfg.Remembered, DefaultRemembered)
+	fs.open.of = make(map[*inode]*descriptor)
 	fs.conns.open = make(map[*Connection]struct{})
 	fs.folder.limit = max(16, min(1024, int(fs.fds.limit.Load()/8)))
 	defer func() {

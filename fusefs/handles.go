@@ -70,12 +70,14 @@ func (t *handleTable) closeAll() {
 // close lets go of the backing file and of the inode.
 func (h *handle) close() {
 	h.mu.Lock()
-	if h.backing != nil {
-		h.backing.release()
-		h.backing = nil
-	}
+	backing := h.backing
+	h.backing = nil
 	h.mu.Unlock()
 	h.inode.closed()
+	if backing != nil {
+		h.inode.fs.open.remove(h.inode, backing)
+		backing.release()
+	}
 	h.inode.fs.unref(h.inode, 1)
 }
 
@@ -151,6 +153,9 @@ func (c *Connection) open(n *inode, flags uint32) (*handle, uint64, error) {
 func (c *Connection) addHandle(h *handle) (uint64, error) {
 	c.fs.table.ref(h.inode)
 	h.inode.opened()
+	if h.current {
+		c.fs.open.add(h.inode, h.backing)
+	}
 	id, err := c.handles.add(h)
 	if err != nil {
 		h.close()

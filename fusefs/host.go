@@ -256,11 +256,14 @@ func (s spot) chown(uid, gid int) error {
 
 // chmod changes a regular file's or a folder's mode. fchmodat would follow a link, so it goes through a descriptor.
 func (s spot) chmod(mode uint32) error {
-	fd, err := s.openPath()
-	if err != nil {
-		return err
+	fd := s.dir.fd
+	if s.name != "" {
+		var err error
+		if fd, err = s.openPath(); err != nil {
+			return err
+		}
+		defer unix.Close(fd)
 	}
-	defer unix.Close(fd)
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err

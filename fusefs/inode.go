@@ -52,7 +52,7 @@ type place struct {
 // An inode is one file or folder of the union, shared by all connections.
 //
 // Locks, in the order in which they may be taken: inode.copying (child before parent), FS.tree, folder.names (parent before
-// child), inode.changing, inode.mu, table.mu.
+// child), inode.changing, inode.mu, table.mu or openUppers.mu.
 type inode struct {
 	fs  *FS
 	ino uint64 // st_ino
@@ -102,10 +102,11 @@ type folder struct {
 
 	lowerNames atomic.Pointer[lowerNames]
 
-	opaque bool // nothing of the lower layers shows
-	moved  bool // by a rename: the synthetic layer no longer applies
-	linked bool // the files of several names in it are in the upper
-	view   syntheticView
+	opaque  bool         // nothing of the lower layers shows
+	whFiles atomic.Int32 // a tristate: whether the upper's folder has whiteouts that are files
+	moved   bool         // by a rename: the synthetic layer no longer applies
+	linked  bool         // the files of several names in it are in the upper
+	view    syntheticView
 
 	defaultACL []byte // guarded by the inode's mu
 	aclKnown   bool
@@ -278,6 +279,12 @@ func (n *inode) nearby() (spot, error) {
 		return spot{dir: d}, err
 	}
 	n.mu.RLock()
+	if n.opens > 0 {
+		if d := n.fs.open.hold(n); d != nil {
+			n.mu.RUnlock()
+			return spot{dir: d}, nil
+		}
+	}
 	if n.orphan != nil && n.orphan.hold() {
 		d := n.orphan
 		n.mu.RUnlock()

@@ -106,15 +106,31 @@ func (f *folder) unnote(name string) {
 
 // list makes the folder's listing if need be, or brings it up to date. The caller holds d's names for writing.
 func (d *inode) list() error {
-	old := d.dir.listing
 	entries, err := d.merge()
 	if err != nil {
 		return err
 	}
-	l := old
-	if l == nil {
-		l = newListing(d.fs)
+	if d.dir.listing == nil {
+		d.dir.listing = newListing(d.fs)
+		d.dir.listing.begin(entries)
+		return nil
 	}
+	d.dir.listing.update(entries)
+	return nil
+}
+
+// begin takes the entries of a new listing.
+func (l *listing) begin(entries []listEntry) {
+	for i := range entries {
+		entries[i].cookie = l.next
+		l.next++
+		l.weigh(entries[i].bytes())
+	}
+	l.entries = entries
+}
+
+// update makes what is listed be entries.
+func (l *listing) update(entries []listEntry) {
 	seen := make(map[string]bool, len(entries))
 	for _, e := range entries {
 		seen[e.name] = true
@@ -125,11 +141,6 @@ func (d *inode) list() error {
 			l.remove(e.name)
 		}
 	}
-	if old == nil {
-		l.cookies = nil
-	}
-	d.dir.listing = l
-	return nil
 }
 
 // merge reads what the folder shows, sorted by name.

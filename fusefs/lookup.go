@@ -76,7 +76,7 @@ func (d *inode) peekUpper(name string) (upperEntry, error) {
 		if err != unix.ENOENT {
 			return e, err
 		}
-		if u.cfg.RealOwners && existsAt(fd.fd, whPrefix+name) {
+		if d.mayHaveWhFiles(fd) && existsAt(fd.fd, whPrefix+name) {
 			e.state = hidden
 		}
 		return e, nil

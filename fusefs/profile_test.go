@@ -1,6 +1,7 @@
 package fusefs_test
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"io"
@@ -248,30 +249,85 @@ func TestSyntheticLayerChangesUnderWarmKernel(t *testing.T) {
 	}
 }
 
-// Untar of small files as an ordinary user does it: LOOKUP, CREATE, GETXATTR, WRITE, SETATTR and RELEASE are Linux's, a GETATTR is tar's.
-func TestUntarAsksLittle(t *testing.T) {
-	const files = 200
+const smallFiles = 200
+
+// archiveOfSmallFiles gives the path of a tar file.
+func archiveOfSmallFiles(t *testing.T) string {
 	source := t.TempDir()
-	for i := range files {
+	for i := range smallFiles {
 		must(t, os.WriteFile(filepath.Join(source, fmt.Sprint("file", i)), []byte("contents"), 0o640))
 	}
 	archive := filepath.Join(t.TempDir(), "tar")
 	must(t, exec.Command("tar", "-C", source, "-cf", archive, ".").Run())
+	return archive
+}
+
+func (u *union) untar(archive, to string, options ...string) {
+	u.t.Helper()
+	if out, err := exec.Command("tar", append(options, "-C", u.path(to), "-xf", archive)...).CombinedOutput(); err != nil {
+		u.t.Errorf("tar: %v\n%s", err, out)
+	}
+}
+
+// Untar of small files as an ordinary user does it: LOOKUP, CREATE, GETXATTR, WRITE, SETATTR and RELEASE are Linux's, and a GETATTR of the
+// folder, whose mode it checks anew after each change.
+func TestUntarAsksLittle(t *testing.T) {
+	archive := archiveOfSmallFiles(t)
 	u := prepareUnion(t, tree{"etc/": ""})
 	u.debugged()
 	must(t, os.Mkdir(u.path("to"), 0o755))
-	got := u.count(func() {
-		if out, err := exec.Command("tar", "-C", u.path("to"), "--no-same-owner", "--no-same-permissions", "-xf", archive).CombinedOutput(); err != nil {
-			t.Errorf("tar: %v\n%s", err, out)
-		}
-	})
+	got := u.count(func() { u.untar(archive, "to", "--no-same-owner", "--no-same-permissions") })
 	total := 0
 	for _, n := range got {
 		total += n
 	}
-	if total > 7*files+10 {
-		t.Errorf("%d requests for %d files, at most 7 each: %v", total, files, got)
+	if total > 7*smallFiles+10 {
+		t.Errorf("%d requests for %d files, at most 7 each: %v", total, smallFiles, got)
 	}
+}
+
+// The owner and the mode of each file are set too. The host is asked: is the name free, twice; make it, what was made, twice; what is it
+// now, after each of three changes and before two; and what the folder is.
+func TestUntarCallsTheHostLittle(t *testing.T) {
+	archive := archiveOfSmallFiles(t)
+	u := prepareUnion(t, tree{"etc/": ""})
+	u.config.Upper.RealOwners = true
+	u.remount()
+	must(t, os.Mkdir(u.path("to"), 0o755))
+	calls := countSystemCalls(t, func() { u.untar(archive, "to", "--same-owner", "--same-permissions") })
+	for call, most := range map[string]int{"openat2": 1, "newfstatat": 5, "statx": 5, "getxattr": 0} {
+		if got := calls[call]; got > most*smallFiles+50 {
+			t.Errorf("%d calls of %s for %d files, at most %d each: %v", got, call, smallFiles, most, calls)
+		}
+	}
+}
+
+// countSystemCalls counts those of the test's process, which is the server, and of its children.
+func countSystemCalls(t *testing.T, work func()) map[string]int {
+	report := filepath.Join(t.TempDir(), "strace")
+	strace := exec.Command("strace", "-f", "-c", "-U", "name,calls", "-o", report, "-p", fmt.Sprint(os.Getpid()))
+	said, err := strace.StderrPipe()
+	must(t, err)
+	if err := strace.Start(); err != nil {
+		t.Fatalf("%v: run tests/setup.sh", err)
+	}
+	if line, err := bufio.NewReader(said).ReadString('\n'); !strings.Contains(line, "attached") {
+		t.Fatalf("strace: %q (%v)", line, err)
+	}
+	work()
+	must(t, strace.Process.Signal(os.Interrupt))
+	_ = strace.Wait()
+	table, err := os.ReadFile(report)
+	must(t, err)
+	calls := make(map[string]int)
+	for line := range strings.Lines(string(table)) {
+		var name string
+		var count int
+		if _, err := fmt.Sscan(line, &name, &count); err == nil {
+			calls[name] = count
+		}
+	}
+	return calls
 }
 
 func TestLookupOfKnownNameAllocatesNothing(t *testing.T) {

@@ -49,6 +49,28 @@ func existsAt(dir int, name string) bool {
 	return unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil
 }
 
+// mayHaveWhFiles reports whether names in the upper folder d, whose descriptor is fd, may be hidden by files (whPrefix). Mica
+// makes none, and nobody may make one in its mount: a folder that has none is looked through once.
+func (d *inode) mayHaveWhFiles(fd *descriptor) bool {
+	if !d.fs.upper.cfg.RealOwners {
+		return false
+	}
+	if d.dir.whFiles.Load() == int32(unknown) {
+		found := no
+		err := readFolder(spot{dir: fd}, func(name string, _ uint64, _ uint32) error {
+			if strings.HasPrefix(name, whPrefix) {
+				found = yes
+			}
+			return nil
+		})
+		if err != nil {
+			return true
+		}
+		d.dir.whFiles.Store(int32(found))
+	}
+	return d.dir.whFiles.Load() == int32(yes)
+}
+
 // readFolder yields the names in the folder at s, without "." and "..", each with its inode number and S_IF* bits.
 func readFolder(s spot, yield func(name string, ino uint64, kind uint32) error) error {
 	fd, err := s.open(unix.O_RDONLY | unix.O_DIRECTORY)
