@@ -5,15 +5,12 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/micavm/mica/fusefs"
 	"github.com/micavm/mica/fusefs/vhostuser"
@@ -84,42 +81,18 @@ func (b *bareBoot) boot() (time.Duration, error) {
 	go func() {
 		served <- vhostuser.Serve(ctx, listener, b.root.Connect(fusefs.ConnectOptions{Guest: true}), vhostuser.Options{Mount: fusefs.ServerOptions(false)})
 	}()
-	control, controlOfGuest, err := socketPair()
-	if err != nil {
-		return 0, err
-	}
-	defer control.Close()
-	console, consoleOfGuest, err := socketPair()
-	if err != nil {
-		return 0, err
-	}
-	defer console.Close()
-	go func() { _, _ = io.Copy(io.Discard, console) }()
-	asked, err := b.monitor.Command(ctx, vmm.Machine{
+	machine, err := startMachine(ctx, b.monitor, vmm.Machine{
 		Name: "bare", CPUs: 1, MemoryMiB: 512, Kernel: os.Getenv("MICA_KERNEL"), Initrd: b.initrd, Cmdline: "quiet",
-		Shares: []vmm.Share{{Tag: "root", Socket: socket}}, Control: controlOfGuest, Console: consoleOfGuest, Dir: b.dir,
+		Shares: []vmm.Share{{Tag: "root", Socket: socket}}, Dir: b.dir,
 	})
 	if err != nil {
 		return 0, err
 	}
-	child := exec.CommandContext(ctx, asked.Path)
-	child.Args, child.Env, child.ExtraFiles, child.Stdin = asked.Args, asked.Env, asked.Files, bytes.NewReader(asked.Stdin)
-	out, err := child.CombinedOutput()
-	controlOfGuest.Close()
-	consoleOfGuest.Close()
-	if err != nil {
-		return 0, fmt.Errorf("%s: %w\n%s", asked.Path, err, out)
+	if err := machine.wait(); err != nil {
+		return 0, err
 	}
 	took := time.Since(start)
 	cancel()
 	<-served
 	return took, nil
-}
-
-func socketPair() (ours, theirs *os.File, err error) {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	return os.NewFile(uintptr(pair[0]), "host's end"), os.NewFile(uintptr(pair[1]), "guest's end"), nil
 }

@@ -48,6 +48,8 @@ var parts = []struct {
 	{"read", (*bench).read},
 	{"write", (*bench).write},
 	{"boot", (*bench).boot},
+	{"guest", (*bench).guest},
+	{"microsandbox", (*bench).microsandbox},
 }
 
 func partNames() []string {
