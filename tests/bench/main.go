@@ -47,6 +47,10 @@ var parts = []struct {
 }{
 	{"read", (*bench).read},
 	{"write", (*bench).write},
+	{"data", (*bench).data},
+	{"programs", (*bench).programs},
+	{"unpack", (*bench).unpack},
+	{"scale", (*bench).scale},
 	{"boot", (*bench).boot},
 	{"guest", (*bench).guest},
 	{"microsandbox", (*bench).microsandbox},

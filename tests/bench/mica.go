@@ -30,13 +30,13 @@ func (p program) runTrue() (time.Duration, error) {
 	return timed(p.command("run", "--vmm", "qemu", "--transport", "vhost-user", "--image", p.image("busybox"), "--", "/bin/true"))
 }
 
-// mount gives the time until mica says that the Debian image is mounted and a file in it has answered.
-func (p program) mount() (took time.Duration, err error) {
+// mount gives the time until mica says that the image is mounted and a file in it has answered.
+func (p program) mount(image, file string) (took time.Duration, err error) {
 	folder := filepath.Join(p.dir, "mnt")
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return 0, err
 	}
-	cmd := p.command("mount", "--image", p.image("debian"), folder)
+	cmd := p.command("mount", "--image", image, folder)
 	said, err := cmd.StderrPipe()
 	if err != nil {
 		return 0, err
@@ -54,7 +54,7 @@ func (p program) mount() (took time.Duration, err error) {
 	if line, err := bufio.NewReader(said).ReadString('\n'); err != nil {
 		return 0, fmt.Errorf("mica mount said %q: %w", line, err)
 	}
-	if _, err := os.Stat(filepath.Join(folder, "usr/bin/env")); err != nil {
+	if _, err := os.Stat(filepath.Join(folder, file)); err != nil {
 		return 0, err
 	}
 	return time.Since(start), nil

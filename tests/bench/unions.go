@@ -29,7 +29,7 @@ func (b *bench) read() error {
 	if err != nil {
 		return err
 	}
-	images, err := m.images()
+	images, err := m.images(kernelOverlayfs, fuseOverlayfs)
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func (b *bench) write() error {
 	if err := writeArchive(archive); err != nil {
 		return err
 	}
-	writable, err := m.writable()
+	writable, err := m.writable(kernelOverlayfs, fuseOverlayfs)
 	if err != nil {
 		return err
 	}
@@ -96,14 +96,15 @@ func (b *bench) mounter() (mounter, error) {
 			return mounter{}, err
 		}
 	}
-	return mounter{program: b.program, dir: filepath.Join(b.dir, "unions"), lower: strings.Join(b.layers, ":")}, nil
+	return mounter{program: b.program, dir: filepath.Join(b.dir, "unions"), image: b.program.image("debian"), lower: strings.Join(b.layers, ":")}, nil
 }
 
 // mounter makes mounts below one folder, on the same disk for all.
 type mounter struct {
 	program program
 	dir     string
-	lower   string // as lowerdir= takes it
+	image   string // as mica mount takes it
+	lower   string // the same, as lowerdir= takes it
 }
 
 func (m mounter) folder(elem ...string) (string, error) {
@@ -112,9 +113,9 @@ func (m mounter) folder(elem ...string) (string, error) {
 }
 
 // images mounts the image read-only: mica from its store, the peers from the unpacked layers.
-func (m mounter) images() ([]union, error) {
+func (m mounter) images(peers ...string) ([]union, error) {
 	var unions []union
-	for _, kind := range []string{"mica", kernelOverlayfs, fuseOverlayfs} {
+	for _, kind := range append([]string{"mica"}, peers...) {
 		u, err := m.mount(kind, "image", "lowerdir="+m.lower)
 		if err != nil {
 			return unions, errors.Join(err, closeAll(unions))
@@ -125,9 +126,9 @@ func (m mounter) images() ([]union, error) {
 }
 
 // writable mounts the unpacked layers with an upper of their own.
-func (m mounter) writable() ([]union, error) {
+func (m mounter) writable(peers ...string) ([]union, error) {
 	var unions []union
-	for _, kind := range []string{"mica overlay", kernelOverlayfs, fuseOverlayfs} {
+	for _, kind := range append([]string{"mica overlay"}, peers...) {
 		options := "lowerdir=" + m.lower
 		for _, part := range []string{"upper", "work"} {
 			dir, err := m.folder(slug(kind), part)
@@ -153,7 +154,7 @@ func (m mounter) mount(kind, what, options string) (union, error) {
 	u := union{name: kind, dir: dir, close: func() error { return run("umount", dir) }}
 	switch kind {
 	case "mica":
-		_, err = timed(m.program.command("mount", "-d", "--image", m.program.image("debian"), dir))
+		_, err = timed(m.program.command("mount", "-d", "--image", m.image, dir))
 		u.close = func() error { _, err := timed(m.program.command("umount", dir)); return err }
 	case "mica overlay":
 		_, err = timed(m.program.command("overlay", "-o", options, dir))

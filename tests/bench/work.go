@@ -11,6 +11,9 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 // A work is something done in a union, timed.
@@ -28,13 +31,16 @@ func readingWorks() []work {
 		{"find -printf, warm", false, find, map[string]float64{kernelOverlayfs: 1.3, fuseOverlayfs: 0.4}},
 		{"tar to a pipe, cold", true, tarToPipe, map[string]float64{kernelOverlayfs: 2.5, fuseOverlayfs: 0.7}},
 		{"tar to a pipe, warm", false, tarToPipe, map[string]float64{kernelOverlayfs: 1, fuseOverlayfs: 0.4}},
-		{"open+read+close of 4 KiB files, warm", false, readSmallFiles, map[string]float64{kernelOverlayfs: 0.8}},
+		{"open+read+close of 4 KiB files, warm", false, readSmallFiles(1), map[string]float64{kernelOverlayfs: 0.8}},
+		{"the same, 2 threads", false, readSmallFiles(2), map[string]float64{kernelOverlayfs: 0.8}},
+		{"exec of a dynamic binary, warm", false, execDynamic, map[string]float64{kernelOverlayfs: 1.1}},
 	}
 }
 
-// writingWorks unpack an archive of small files, and remove what was unpacked.
+// writingWorks change files of the image, unpack an archive of small files, and remove what was unpacked.
 func writingWorks(archive string) []work {
 	return []work{
+		{fmt.Sprintf("copy-up of %d files", copiedFiles), false, newCopyUp(), map[string]float64{fuseOverlayfs: 0.5}},
 		{fmt.Sprintf("untar of %d small files", smallFiles), false, func(dir string) (time.Duration, error) {
 			return timed(exec.Command("tar", "-C", dir, "-xf", archive))
 		}, map[string]float64{kernelOverlayfs: 10, fuseOverlayfs: 0.45}},
@@ -52,10 +58,29 @@ func tarToPipe(dir string) (time.Duration, error) {
 	return timed(exec.Command("sh", "-c", `tar -C "$1" --one-file-system -cf - . | cat >/dev/null`, "sh", dir))
 }
 
-// readSmallFiles reads every file of at most 4 KiB below usr/share, named beforehand.
-func readSmallFiles(dir string) (time.Duration, error) {
+// readSmallFiles has threads read every file of at most 4 KiB below usr/share, each all of them, warm whatever came before.
+func readSmallFiles(threads int) func(dir string) (time.Duration, error) {
+	return func(dir string) (time.Duration, error) {
+		files, err := smallFilesOf(filepath.Join(dir, "usr/share"))
+		if err != nil {
+			return 0, err
+		}
+		if err := readAll(files); err != nil {
+			return 0, err
+		}
+		start := time.Now()
+		var readers errgroup.Group
+		for range threads {
+			readers.Go(func() error { return readAll(files) })
+		}
+		err = readers.Wait()
+		return time.Since(start), err
+	}
+}
+
+func smallFilesOf(dir string) ([]string, error) {
 	var files []string
-	err := filepath.WalkDir(filepath.Join(dir, "usr/share"), func(path string, d fs.DirEntry, err error) error {
+	return files, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
@@ -65,36 +90,70 @@ func readSmallFiles(dir string) (time.Duration, error) {
 		}
 		return err
 	})
-	if err != nil {
-		return 0, err
-	}
-	read := func() error {
-		buf := make([]byte, 8192)
-		for _, path := range files {
-			f, err := os.Open(path)
-			if err != nil {
-				return err
-			}
-			if _, err := f.Read(buf); err != nil && err != io.EOF {
-				return err
-			}
-			if err := f.Close(); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	if err := read(); err != nil { // warm, whatever came before
-		return 0, err
-	}
-	start := time.Now()
-	err = read()
-	return time.Since(start), err
 }
 
-const smallFiles = 2000
+// readAll makes the system calls alone: an os.File would add calls of the poller's to each.
+func readAll(files []string) error {
+	buf := make([]byte, 8192)
+	for _, path := range files {
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return &os.PathError{Op: "open", Path: path, Err: err}
+		}
+		if _, err := unix.Read(fd, buf); err != nil {
+			return &os.PathError{Op: "read", Path: path, Err: err}
+		}
+		if err := unix.Close(fd); err != nil {
+			return &os.PathError{Op: "close", Path: path, Err: err}
+		}
+	}
+	return nil
+}
 
-// writeArchive makes an archive of small files in 20 folders.
+// execDynamic starts a program of the union a hundred times, with the loader and the libraries of the union.
+func execDynamic(dir string) (time.Duration, error) {
+	libraries := filepath.Join(dir, "usr/lib/x86_64-linux-gnu")
+	script := `for i in $(seq 100); do "$1/ld-linux-x86-64.so.2" --library-path "$1" "$2/usr/bin/ls" "$2/usr/bin/ls" || exit; done`
+	return timed(exec.Command("sh", "-c", script, "sh", libraries, dir))
+}
+
+const copiedFiles = 1000
+
+// newCopyUp gives a work that appends to files of the image, to others in each round.
+func newCopyUp() func(dir string) (time.Duration, error) {
+	done := make(map[string]int) // by folder
+	return func(dir string) (time.Duration, error) {
+		files, err := smallFilesOf(filepath.Join(dir, "usr"))
+		if err != nil {
+			return 0, err
+		}
+		first := done[dir]
+		done[dir] += copiedFiles
+		if len(files) < done[dir] {
+			return 0, fmt.Errorf("%s: %d small files, too few for so many rounds", dir, len(files))
+		}
+		start := time.Now()
+		for _, path := range files[first:done[dir]] {
+			if err := appendTo(path); err != nil {
+				return 0, err
+			}
+		}
+		return time.Since(start), nil
+	}
+}
+
+func appendTo(path string) error {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_APPEND|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	_, err = unix.Write(fd, []byte("more\n"))
+	return errors.Join(err, unix.Close(fd))
+}
+
+const smallFiles = 20000
+
+// writeArchive makes an archive of small files in 200 folders.
 func writeArchive(path string) error {
 	file, err := os.Create(path)
 	if err != nil {
@@ -103,7 +162,7 @@ func writeArchive(path string) error {
 	w := tar.NewWriter(file)
 	contents := strings.Repeat("small", 200)
 	for i := range smallFiles {
-		name := fmt.Sprintf("small/%d/%d", i%20, i)
+		name := fmt.Sprintf("small/%d/%d", i%200, i)
 		err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(contents)), ModTime: time.Unix(1e9, 0)})
 		if err == nil {
 			_, err = io.WriteString(w, contents)
