@@ -160,34 +160,3 @@ func (u *upper) makeWhiteout() (string, error) {
 func (u *upper) discard(name string) {
 	_ = removeTree(u.work.fd, name)
 }
-
-// removeTree removes name in dir and all below it, following nothing.
-func removeTree(dir int, name string) error {
-	err := unix.Unlinkat(dir, name, 0)
-	if err == nil || err == unix.ENOENT {
-		return nil
-	}
-	if err != unix.EISDIR && err != unix.EPERM {
-		return err
-	}
-	if err := unix.Unlinkat(dir, name, unix.AT_REMOVEDIR); err == nil || err == unix.ENOENT {
-		return nil
-	}
-	fd, err := openBeneath(dir, name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
-	if err == unix.EACCES { // a folder that kernel overlayfs left without permissions
-		if err = unix.Fchmodat(dir, name, 0o700, 0); err == nil {
-			fd, err = openBeneath(dir, name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
-		}
-	}
-	if err != nil {
-		return err
-	}
-	d := &descriptor{fd: fd, pool: &descriptors{}}
-	d.refs.Store(1)
-	defer d.release()
-	err = readFolder(spot{dir: d}, func(name string, _ uint64, _ uint32) error { return removeTree(fd, name) })
-	if err != nil {
-		return err
-	}
-	return unix.Unlinkat(dir, name, unix.AT_REMOVEDIR)
-}

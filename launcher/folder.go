@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/micavm/mica/fusefs"
 )
 
 // errLocked says that another process has the folder.
@@ -83,36 +85,23 @@ func (f *lockedFolder) remove() error {
 
 func (f *lockedFolder) release() { f.lock.Close() }
 
-// removeTree removes path and all beneath it, whatever its modes are, but never what is mounted there.
+// removeTree removes path and all beneath it, whatever its modes are and however deep it is, but never what is mounted there.
 func removeTree(path string) error {
-	top, err := os.Lstat(path)
+	parent, err := filepath.EvalSymlinks(filepath.Dir(path))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	device := top.Sys().(*syscall.Stat_t).Dev
-	err = filepath.WalkDir(path, func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || !entry.IsDir() {
-			return err
-		}
-		var stat unix.Stat_t
-		if err := unix.Lstat(name, &stat); err != nil {
-			return &os.PathError{Op: "stat", Path: name, Err: err}
-		}
-		if stat.Dev != device {
-			return fmt.Errorf("remove %s: something is mounted on it", name)
-		}
-		if stat.Mode&0o700 != 0o700 {
-			return os.Chmod(name, 0o700)
-		}
-		return nil
-	})
+	mounted, err := mountedBelow(filepath.Join(parent, filepath.Base(path)))
 	if err != nil {
 		return err
 	}
-	return os.RemoveAll(path)
+	if mounted != "" {
+		return fmt.Errorf("remove %s: something is mounted on %s", path, mounted)
+	}
+	return fusefs.RemoveTree(path)
 }
 
 // runtimeDir is the folder of the run folders: private to the user, and gone at the next boot.

@@ -212,8 +212,30 @@ func sourceOf(path string) (string, error) {
 	return findSource(mounts, path), nil
 }
 
+// unescape reads a path of mountinfo.
+var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+
+// mountedBelow gives a folder at path or below it that something is mounted on, or "".
+func mountedBelow(path string) (string, error) {
+	mounts, err := os.Open(mountInfo)
+	if err != nil {
+		return "", err
+	}
+	defer mounts.Close()
+	lines := bufio.NewScanner(mounts)
+	for lines.Scan() {
+		fields := strings.Fields(lines.Text())
+		if len(fields) < 5 {
+			continue
+		}
+		if at := unescape.Replace(fields[4]); at == path || strings.HasPrefix(at, path+"/") {
+			return at, nil
+		}
+	}
+	return "", lines.Err()
+}
+
 func findSource(mountinfo io.Reader, path string) string {
-	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 	source := ""
 	for lines := bufio.NewScanner(mountinfo); lines.Scan(); {
 		before, after, _ := strings.Cut(lines.Text(), " - ")
