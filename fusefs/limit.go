@@ -22,37 +22,8 @@ func (l *limiter) start(u *upper) error {
 		return nil
 	}
 	var err error
-	l.used, err = measure(spot{dir: u.root}, make(map[uint64]bool))
+	l.used, err = measure(u.root)
 	return err
-}
-
-// measure adds up the blocks of the files below the folder at s, each once.
-func measure(s spot, seen map[uint64]bool) (int64, error) {
-	var total int64
-	err := readFolder(s, func(name string, _ uint64, _ uint32) error {
-		var st unix.Stat_t
-		if err := (spot{dir: s.dir, name: name}).stat(&st); err != nil {
-			return err
-		}
-		if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-			if !seen[st.Ino] {
-				total += st.Blocks * 512
-				seen[st.Ino] = st.Nlink > 1
-			}
-			return nil
-		}
-		fd, err := openBeneath(s.dir.fd, name, unix.O_PATH|unix.O_DIRECTORY, 0)
-		if err != nil {
-			return err
-		}
-		d := &descriptor{fd: fd, pool: &descriptors{}}
-		d.refs.Store(1)
-		defer d.release()
-		n, err := measure(spot{dir: d}, seen)
-		total += n
-		return err
-	})
-	return total, err
 }
 
 // change runs f, which changes the contents of the file fd and may need blocks for need bytes; over the limit it is ENOSPC.
