@@ -2,6 +2,7 @@ package amdvhost
 
 import (
 	"context"
+	"flag"
 	"os"
 	"regexp"
 	"strings"
@@ -63,8 +64,14 @@ func again(t *testing.T, limit time.Duration) Command {
 	for name := range strings.SplitSeq(t.Name(), "/") {
 		pattern = append(pattern, "^"+regexp.QuoteMeta(name)+"$")
 	}
+	args := []string{self, "-test.v", "-test.timeout=" + limit.String(), "-test.run=" + strings.Join(pattern, "/")}
+	flag.Visit(func(f *flag.Flag) {
+		if !strings.HasPrefix(f.Name, "test.") { // the package's own
+			args = append(args, "-"+f.Name+"="+f.Value.String())
+		}
+	})
 	return Command{
-		Args:   []string{self, "-test.v", "-test.timeout=" + limit.String(), "-test.run=" + strings.Join(pattern, "/")},
+		Args:   args,
 		Dir:    dir,
 		Stdout: t.Output(),
 		Stderr: t.Output(),
