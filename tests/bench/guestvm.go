@@ -210,14 +210,16 @@ func (g *guest) expect(word string) error {
 
 // stop ends the guest, and then its servers, the last one first.
 func (g *guest) stop() error {
+	defer g.cancel()
 	var err error
-	if g.machine != nil {
+	if g.machine == nil {
+		g.cancel() // the servers wait for a connection
+	} else {
 		_, err = fmt.Fprintln(g.machine.control, "exec reboot -f")
 		err = errors.Join(err, g.machine.wait())
 	}
 	for i := range g.servers {
 		err = errors.Join(err, g.servers[len(g.servers)-1-i]())
 	}
-	g.cancel()
 	return err
 }
