@@ -80,6 +80,7 @@ func newMachine(shares string) machine {
 }
 
 func (machine) FilesystemType(string) (int64, error) { return unix.RAMFS_MAGIC, nil } // like an initramfs
+func (machine) SetReadAhead(string, int) error       { return nil }                   // it would be the host's
 func (machine) Sync()                                {}
 func (machine) Reboot()                              { os.Exit(restarted) }
 

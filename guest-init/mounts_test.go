@@ -49,6 +49,9 @@ func TestFurnishFromInitramfs(t *testing.T) {
 		"link /dev/stderr /proc/self/fd/2",
 		"mount virtiofs v0 /src",
 		"mount virtiofs v1 /src/deps ro",
+		"read ahead / 1024",
+		"read ahead /src 1024",
+		"read ahead /src/deps 1024",
 		"hostname box",
 		"up lo",
 	}

@@ -43,12 +43,15 @@ func readOnly(flags uintptr) string {
 func (n *notes) FilesystemType(path string) (int64, error) { return n.root, nil }
 func (n *notes) IsDir(path string) bool                    { return !slices.Contains(n.absent, path) }
 func (n *notes) MkdirAll(path string) error                { return n.note("mkdir %s", path) }
-func (n *notes) Unmount(target string) error               { return n.note("unmount %s", target) }
-func (n *notes) Symlink(target, link string) error         { return n.note("link %s %s", link, target) }
-func (n *notes) Chdir(path string) error                   { return n.note("chdir %s", path) }
-func (n *notes) Chroot(path string) error                  { return n.note("chroot %s", path) }
-func (n *notes) SetHostname(name string) error             { return n.note("hostname %s", name) }
-func (n *notes) LinkUp(name string) error                  { return n.note("up %s", name) }
-func (n *notes) KillAll(signal unix.Signal)                { n.note("kill %d", signal) }
-func (n *notes) Sync()                                     { n.note("sync") }
-func (n *notes) Reboot()                                   { n.note("reboot") }
+func (n *notes) SetReadAhead(path string, kib int) error {
+	return n.note("read ahead %s %d", path, kib)
+}
+func (n *notes) Unmount(target string) error       { return n.note("unmount %s", target) }
+func (n *notes) Symlink(target, link string) error { return n.note("link %s %s", link, target) }
+func (n *notes) Chdir(path string) error           { return n.note("chdir %s", path) }
+func (n *notes) Chroot(path string) error          { return n.note("chroot %s", path) }
+func (n *notes) SetHostname(name string) error     { return n.note("hostname %s", name) }
+func (n *notes) LinkUp(name string) error          { return n.note("up %s", name) }
+func (n *notes) KillAll(signal unix.Signal)        { n.note("kill %d", signal) }
+func (n *notes) Sync()                             { n.note("sync") }
+func (n *notes) Reboot()                           { n.note("reboot") }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -12,6 +13,7 @@ type system interface {
 	Mount(source, target, fstype string, flags uintptr, data string) error
 	Unmount(target string) error
 	FilesystemType(path string) (int64, error) // a magic number of statfs(2)
+	SetReadAhead(path string, kib int) error   // of the filesystem there
 	IsDir(path string) bool
 	MkdirAll(path string) error
 	Symlink(target, link string) error
@@ -37,6 +39,15 @@ func (linux) FilesystemType(path string) (int64, error) {
 	var st unix.Statfs_t
 	err := unix.Statfs(path, &st)
 	return int64(st.Type), err
+}
+
+func (linux) SetReadAhead(path string, kib int) error {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return err
+	}
+	file := fmt.Sprintf("/sys/class/bdi/%d:%d/read_ahead_kb", unix.Major(st.Dev), unix.Minor(st.Dev))
+	return os.WriteFile(file, fmt.Append(nil, kib), 0)
 }
 
 func (linux) IsDir(path string) bool {

@@ -11,6 +11,8 @@ mount -t devtmpfs dev /dev
 until name=$(grep -lx mica.control /sys/class/virtio-ports/*/name 2>/dev/null); do usleep 1000; done
 exec 3<>"/dev/$(basename "${name%/name}")"
 if mount -t virtiofs mica /mica && mount -t virtiofs virtiofsd /virtiofsd; then echo ready; else echo "cannot mount"; fi >&3
+# as guest-init has it
+for file in /sys/class/bdi/0:*/read_ahead_kb; do echo 1024 >"$file"; done
 while read -r order <&3; do
 	if sh -c "$order" </dev/null >/said 2>&1; then echo "done"; else echo "status $?: $(tail -n 1 /said)"; fi >&3
 done
