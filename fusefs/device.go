@@ -43,6 +43,10 @@ const (
 	// maxReaders is how many goroutines answer at once because more requests are waiting. What takes long adds to them.
 	maxReaders  = 16
 	reliefAfter = 5 * time.Millisecond
+
+	// yieldEvery is how many requests a goroutine answers before it yields. Go's scheduler takes the processor from one in a system
+	// call when its time slice of 10 ms ends, and then looks every 20 µs for more to take; who yields has a new slice.
+	yieldEvery = 32
 )
 
 func newDevice(fd *descriptor, c *Connection, o *fuse.MountOptions) *device {
@@ -86,7 +90,10 @@ func (d *device) startReader() {
 func (d *device) readAndAnswer() {
 	b := d.buffers.Get().(*deviceBuffers)
 	defer d.buffers.Put(b)
-	for {
+	for answered := 0; ; answered++ {
+		if answered%yieldEvery == 0 {
+			runtime.Gosched()
+		}
 		request, ok := d.read(b.in[:])
 		if !ok {
 			d.end()
@@ -143,15 +150,8 @@ func (d *device) resume() bool {
 		return false
 	}
 	d.reading = true
-	if d.taken%yieldEvery == 0 {
-		// The scheduler takes the processor from a goroutine in a system call when its time slice ends, and then looks
-		// every 20 µs for what else there is to take. A goroutine that yields has a new slice.
-		defer runtime.Gosched()
-	}
 	return true
 }
-
-const yieldEvery = 32 // requests, which is much less than the 10 ms of a slice
 
 func (d *device) relieve() {
 	d.mu.Lock()
