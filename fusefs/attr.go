@@ -31,6 +31,15 @@ func (n *inode) lowerAttr() (attributes, error) {
 
 // stat is what the inode is now. The caller holds the tree.
 func (n *inode) stat() (attributes, error) {
+	a, err := n.plainStat()
+	if err == nil && n.fs.conns.live.Load() && n.isDir() {
+		n.touchBySynthetic(&a)
+	}
+	return a, err
+}
+
+// plainStat is stat without what the synthetic layer changes.
+func (n *inode) plainStat() (attributes, error) {
 	if !n.inUpper() {
 		a, err := n.lowerAttr()
 		if err == nil && n.isDir() {

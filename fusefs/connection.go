@@ -109,7 +109,7 @@ func (c *Connection) exclusive() bool {
 }
 
 func (c *Connection) attrTimeout(n *inode) time.Duration {
-	if !c.exclusive() || n.isSynthetic() && !c.believesSynthetic() {
+	if !c.exclusive() || n.showsSynthetic() && !c.believesSynthetic() {
 		return c.shortTimeout()
 	}
 	return c.longTimeout()

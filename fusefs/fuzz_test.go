@@ -183,7 +183,7 @@ func FuzzRequest(f *testing.F) {
 		fsys, err := fusefs.New(fusefs.Config{Layers: []fusefs.Layer{{Dir: lower}}, Upper: up})
 		must(t, err)
 		c := fsys.Connect(fusefs.ConnectOptions{Guest: true})
-		options := fusefs.ServerOptions(false)
+		options := c.ServerOptions(false)
 		options.Logger = log.New(io.Discard, "", 0)
 		options.PanicHandler = func(v any) fuse.Status {
 			t.Errorf("panic: %v\n%s", v, debug.Stack())

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -123,22 +124,32 @@ func (u *union) wantGone(name string) {
 }
 
 // wantNames checks a folder's names, in sorted order.
-func (u *union) wantNames(dir string, want ...string) {
+// names are the folder's, sorted.
+func (u *union) names(dir string) []string {
 	u.t.Helper()
 	entries, err := os.ReadDir(u.path(dir))
 	must(u.t, err)
-	var got []string
+	var names []string
 	for _, e := range entries {
-		got = append(got, e.Name())
+		names = append(names, e.Name())
 	}
-	if len(got) != len(want) {
+	return names
+}
+
+func (u *union) wantNames(dir string, want ...string) {
+	u.t.Helper()
+	if got := u.names(dir); !slices.Equal(got, want) {
 		u.t.Fatalf("%s: names %q, want %q", dir, got, want)
 	}
-	for i := range got {
-		if got[i] != want[i] {
-			u.t.Fatalf("%s: names %q, want %q", dir, got, want)
-		}
+}
+
+// eventuallyNames is wantNames after a change that shows within a second.
+func (u *union) eventuallyNames(dir string, want ...string) {
+	u.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !slices.Equal(u.names(dir), want) && time.Now().Before(deadline); {
+		time.Sleep(20 * time.Millisecond)
 	}
+	u.wantNames(dir, want...)
 }
 
 func must(t *testing.T, err error) {

@@ -27,9 +27,9 @@ type MountOptions struct {
 
 const maxIO = 1 << 20 // bytes of one read or write
 
-// ServerOptions are the FUSE settings of every front end.
-func ServerOptions(debug bool) *fuse.MountOptions {
-	return &fuse.MountOptions{
+// ServerOptions are the FUSE settings of the front end.
+func (c *Connection) ServerOptions(debug bool) *fuse.MountOptions {
+	o := &fuse.MountOptions{
 		Name:                 "mica",
 		MaxWrite:             maxIO,
 		MaxBackground:        64,
@@ -44,6 +44,8 @@ func ServerOptions(debug bool) *fuse.MountOptions {
 		// Every open reaches the server, and no file is handed to the kernel: the union serves what is current.
 		DisabledCapabilities: fuse.CAP_PASSTHROUGH | fuse.CAP_NO_OPEN_SUPPORT,
 	}
+	c.profile.tune(o)
+	return o
 }
 
 // A Mounted is a front end that a kernel reaches by a /dev/fuse descriptor.
@@ -125,10 +127,9 @@ func serve(fs *FS, fd int, o MountOptions) (*Mounted, error) {
 	if err != nil {
 		return nil, err
 	}
-	options := ServerOptions(o.Debug)
-	options.EnableAcl = o.DefaultPermissions && !o.NoACL
 	c := fs.Connect(ConnectOptions{ReadOnly: o.ReadOnly, Guest: o.Guest, View: o.View})
-	c.profile.tune(options)
+	options := c.ServerOptions(o.Debug)
+	options.EnableAcl = o.DefaultPermissions && !o.NoACL
 	device := newDevice(d, c, options)
 	c.device.Store(device)
 	m := &Mounted{done: make(chan struct{})}

@@ -12,10 +12,11 @@ type profile struct {
 // profileFor chooses what is right for a client.
 //
 // Without OPEN, nobody says who has a file open or for what: right where nobody writes. Without OPENDIR, all folders are
-// cached: right where all changes are the client's own, or it can be told of them. A guest cannot, so it asks.
+// cached: right where all changes are the client's own. Of the synthetic layer's a client is told, or sees them by the folder's
+// time, which it asks for every second.
 func (c *Connection) profileFor(o ConnectOptions) profile {
-	host := !c.guest && !c.fs.shared()
-	return profile{noOpen: host && o.ReadOnly && c.fs.upper == nil, noOpenDir: host && c.exclusive()}
+	own := !c.fs.shared() && c.exclusive()
+	return profile{noOpen: own && !c.guest && o.ReadOnly && c.fs.upper == nil, noOpenDir: own}
 }
 
 // tune gives the FUSE settings of a client of this profile.

@@ -344,3 +344,30 @@ func TestLookupOfKnownNameAllocatesNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestGuestListsFoldersOnce shows a client that changes the union alone, and cannot be told of a new synthetic layer.
+func TestGuestListsFoldersOnce(t *testing.T) {
+	u := prepareUnion(t)
+	u.config.Layers = []fusefs.Layer{indexed(t, append(bigTree(), file("etc/passwd", "root")))}
+	u.config.Synthetic = []fusefs.SyntheticEntry{{Path: "/etc/hosts", Mode: unix.S_IFREG | 0o644, Data: []byte("image")}}
+	u.options.Guest = true
+	u.debugged()
+	u.find()
+	warm := u.count(u.find)
+	for kind, n := range warm {
+		if strings.Contains(kind, "DIR") {
+			t.Errorf("a warm find asked for %s %d times", kind, n)
+		}
+	}
+	must(t, os.WriteFile(u.path("dir0/new"), []byte("new"), 0o644))
+	must(t, os.Remove(u.path("dir1/file1")))
+	if got := u.names("dir0"); len(got) != 251 || !slices.Contains(got, "new") {
+		t.Errorf("dir0 has %d names after one was added, want 251", len(got))
+	}
+	if got := u.names("dir1"); len(got) != 249 || slices.Contains(got, "file1") {
+		t.Errorf("dir1 has %d names after one was removed, want 249", len(got))
+	}
+	must(t, u.fs.SetSynthetic([]fusefs.SyntheticEntry{{Path: "/etc/resolv.conf", Mode: unix.S_IFREG | 0o644, Data: []byte("live")}}))
+	u.eventually("etc/resolv.conf", "live")
+	u.eventuallyNames("etc", "passwd", "resolv.conf")
+}

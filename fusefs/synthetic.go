@@ -165,6 +165,23 @@ func (n *inode) isSandbox() bool {
 	return ok && (n.lowers[0].path == "/"+sandboxName || strings.HasPrefix(n.lowers[0].path, "/"+sandboxName+"/"))
 }
 
+// showsSynthetic reports whether a new synthetic layer can change the inode.
+func (n *inode) showsSynthetic() bool {
+	return n.isSynthetic() || n.isDir() && n.syntheticNode() != nil
+}
+
+// touchBySynthetic gives a folder that shows a synthetic layer at least that layer's time, so that a kernel that has cached the
+// folder's names reads them again.
+func (n *inode) touchBySynthetic(a *attributes) {
+	if n.syntheticNode() == nil {
+		return
+	}
+	made := unix.NsecToTimespec(n.fs.synthetic.Load().made.UnixNano())
+	if a.mtime.Nano() < made.Nano() {
+		a.mtime = made
+	}
+}
+
 // isSynthetic reports whether what stat shows of the inode is the synthetic layer's.
 func (n *inode) isSynthetic() bool {
 	n.mu.RLock()

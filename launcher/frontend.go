@@ -26,7 +26,7 @@ func (f *frontEnds) serveVhostUser(ctx context.Context, dir string, i int, s sha
 		return fmt.Errorf("serve %s: %w", s.mount.Path, err)
 	}
 	connection := s.fs.Connect(fusefs.ConnectOptions{ReadOnly: s.mount.ReadOnly, Guest: true})
-	options := vhostuser.Options{Mount: fusefs.ServerOptions(f.debug), Queues: sharesQueues, Log: f.logf}
+	options := vhostuser.Options{Mount: connection.ServerOptions(f.debug), Queues: sharesQueues, Log: f.logf}
 	f.serving.Go(func() {
 		defer l.Close()
 		defer connection.Close()

@@ -79,7 +79,9 @@ func (b *bareBoot) boot() (time.Duration, error) {
 	defer listener.Close()
 	served := make(chan error, 1)
 	go func() {
-		served <- vhostuser.Serve(ctx, listener, b.root.Connect(fusefs.ConnectOptions{Guest: true}), vhostuser.Options{Mount: fusefs.ServerOptions(false)})
+		client := b.root.Connect(fusefs.ConnectOptions{Guest: true})
+		defer client.Close()
+		served <- vhostuser.Serve(ctx, listener, client, vhostuser.Options{Mount: client.ServerOptions(false)})
 	}()
 	machine, err := startMachine(ctx, b.monitor, vmm.Machine{
 		Name: "bare", CPUs: 1, MemoryMiB: 512, Kernel: os.Getenv("MICA_KERNEL"), Initrd: b.initrd, Cmdline: "quiet",

@@ -93,7 +93,7 @@ func (g *guest) serveMica(ctx context.Context, p program) error {
 	connection := root.Connect(fusefs.ConnectOptions{Guest: true})
 	served := make(chan error, 1)
 	go func() {
-		served <- vhostuser.Serve(ctx, listener, connection, vhostuser.Options{Mount: fusefs.ServerOptions(false)})
+		served <- vhostuser.Serve(ctx, listener, connection, vhostuser.Options{Mount: connection.ServerOptions(false)})
 	}()
 	g.servers = append(g.servers, func() error {
 		err := <-served
