@@ -2,7 +2,9 @@ package durability
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -87,16 +89,23 @@ func (b *bench) run(s scenario, dir string, f *fault) (o outcome, err error) {
 	}
 	cmd := exec.Command("strace", append(args, os.Args[0], b.lower, dir, s.name)...)
 	cmd.Env = append(os.Environ(), roleVariable+"=scenario", "GOMAXPROCS=1")
-	cmd.Stderr = os.Stderr
+	var said bytes.Buffer
+	cmd.Stderr = &said
 	out, err := cmd.Output()
-	if f != nil && f.errno == killed && err != nil {
+	switch {
+	case err == nil:
+	case f != nil && f.errno == killed:
 		return o, nil
-	}
-	if err != nil {
-		return o, fmt.Errorf("the server ended: %w", err)
+	case bytes.Contains(said.Bytes(), []byte("netpollBreak write failed")):
+		return o, errRuntime
+	default:
+		return o, fmt.Errorf("the server ended: %w\n%s", err, &said)
 	}
 	return o, json.Unmarshal(out, &o)
 }
+
+// errRuntime says that a fault met Go's runtime, which writes to wake its poller, on a thread and at a moment of its own.
+var errRuntime = errors.New("the fault met the runtime")
 
 var traceLine = regexp.MustCompile(`^(\d+) +(\w+)\((.*)`)
 
@@ -164,6 +173,9 @@ func (b *bench) inject(s scenario, f fault, normal outcome) error {
 	}
 	defer os.RemoveAll(dir)
 	o, err := b.run(s, dir, &f)
+	if err == errRuntime {
+		return b.inject(s, f, normal)
+	}
 	if err != nil {
 		return err
 	}

@@ -6,8 +6,8 @@ debian_programs=apt,ca-certificates,git,sqlite3,iputils-ping,procps,python3,tzda
 
 # Small packages whose dependencies the image has, or that are among them.
 debian_debs="hello tree jq libjq1 libonig5 bc dc ed time pv moreutils libipc-run-perl libtime-duration-perl libtimedate-perl
-	libio-pty-perl dos2unix figlet cowsay fortune-mod fortunes-min librecode0 sl patchutils pwgen zip unzip
-	gawk libsigsegv2 m4 rename libfile-slurp-perl libtext-glob-perl ncal bsdextrautils uuid-runtime"
+	libio-pty-perl dos2unix figlet fortune-mod fortunes-min librecode0 pwgen zip unzip
+	libsigsegv2 m4 rename libfile-slurp-perl libtext-glob-perl ncal bsdextrautils uuid-runtime"
 
 make_debian_image() {
 	step "making the Debian image (mmdebstrap, about a minute)"
