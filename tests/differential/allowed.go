@@ -21,9 +21,11 @@ import (
 //     user nor group, which elsewhere drops setuid bits.
 //   - Setgid of a file that its group may not execute, when somebody outside the group writes to it: overlayfs drops it, the FUSE client does
 //     not tell who is in the group.
+//   - Setgid of a file whose ACL somebody outside its group removes: overlayfs drops it, as when one is set; ext4 does not, nor does the FUSE client
+//     tell.
 //   - Reserved xattrs: overlayfs escapes trusted.overlay.*, mica refuses user.overlay.* and its own.
 //
-// The generator leaves out the last four and the hidden names, the descriptions of files (tree.go) the others. Four are an operation's:
+// The generator leaves out the last five and the hidden names, the descriptions of files (tree.go) the others. Five are an operation's:
 //
 //   - Time of modification of a file that is opened for writing after a change of its metadata alone: overlayfs copies its data up then, and
 //     the copy's time is the file's. Mica puts the file's own back. setsTime finds it, and makes the two alike again.
@@ -33,6 +35,8 @@ import (
 //   - fchmod and fchown of an open file or folder of a layer whose last name is gone. Overlayfs looks for a place to copy it up to by the name
 //     that it had: EEXIST where its own whiteout or another file is, ENOTDIR where a folder was, ENOENT or EIO where the parent is gone too. In
 //     mica they work on a file, as POSIX has it, and are ENOENT on a folder. changesNameless finds it, and all files are closed.
+//   - What SEEK_DATA and SEEK_HOLE find in room that fallocate has made: to ext4 it is data once it has been read, and the FUSE client reads ahead
+//     elsewhere than overlayfs. seeksAnother finds it.
 
 // removesNoACL reports whether only overlayfs says that there is no ACL.
 func removesNoACL(op Op, want, got outcome) bool {
@@ -61,4 +65,9 @@ func changesNameless(op Op, want, got outcome) bool {
 		return got.result == "" || got.result == "ENOENT"
 	}
 	return false
+}
+
+// seeksAnother reports whether the two sides have found data, or a hole, in different places.
+func seeksAnother(op Op, want, got outcome) bool {
+	return op.Kind == Seek && (op.Flags == unix.SEEK_DATA || op.Flags == unix.SEEK_HOLE) && want.result != got.result
 }

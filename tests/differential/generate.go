@@ -178,7 +178,7 @@ func (g *generator) slot() int { return g.IntN(slots) }
 func (g *generator) op() Op {
 	op := g.choose()
 	// ListXattr shows trusted.* by a capability, which as() does not take away, or in mica by the user.
-	if g.one(10) && op.Kind != ListXattr {
+	if g.one(10) && op.Kind != ListXattr && !(op.Kind == RemoveXattr && op.Name == "system.posix_acl_access") {
 		op.As = 1000
 	}
 	if g.one(10) && op.Mode&unix.S_ISGID == 0 {

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/micavm/mica/tests/mount"
 	treepkg "github.com/micavm/mica/tests/tree"
 )
@@ -59,8 +61,9 @@ func (b *bench) remove() error { return os.RemoveAll(b.dir) }
 
 // A pair is two unions that should be alike.
 type pair struct {
-	want, got *side
-	dir       string
+	want, got  *side
+	dir        string
+	fallocated bool // some file has room that was never written
 }
 
 // pair makes two unions with empty uppers.
@@ -138,7 +141,8 @@ func (p *pair) step(op Op) (string, error) {
 	if got.err != nil {
 		return got.err.Error(), nil
 	}
-	if again := op.alike(want, got); again.Kind != "" {
+	p.fallocated = p.fallocated || op.Kind == Fallocate
+	if again := p.alike(op, want, got); again.Kind != "" {
 		op = again
 		if want, got, err = p.both(op); err != nil {
 			return "", err
@@ -155,10 +159,12 @@ func (p *pair) step(op Op) (string, error) {
 	return got.movedInodes(op), nil
 }
 
-// alike is the request that makes the two sides alike again after a difference that is allowed, or nothing.
-func (o Op) alike(want, got outcome) Op {
+// alike is the request that makes the two sides alike again after a difference of o that is allowed, or nothing.
+func (p *pair) alike(o Op, want, got outcome) Op {
 	o.As, o.Umask = 0, 0
 	switch {
+	case p.fallocated && seeksAnother(o, want, got):
+		o.Flags, o.Off = unix.SEEK_SET, 0
 	case setsTime(o, want, got):
 		o.Kind = touch
 	case touchesFolder(o, want, got):
