@@ -17,20 +17,10 @@ func TestMountByOrdinaryUser(t *testing.T) {
 		mountedByOrdinaryUser(t, dir)
 		return
 	}
-	dir := t.TempDir()
+	dir := folderOfNobody(t, "mnt", "upper", "work")
 	device := filepath.Join(dir, "fuse")
 	must(t, unix.Mknod(device, unix.S_IFCHR, int(unix.Mkdev(10, 229))))
 	must(t, unix.Chmod(device, 0o666))
-	for _, sub := range []string{"mnt", "upper", "work"} {
-		must(t, os.Mkdir(filepath.Join(dir, sub), 0o755))
-		must(t, os.Chown(filepath.Join(dir, sub), 65534, 65534))
-	}
-	for d := dir; d != os.TempDir(); d = filepath.Dir(d) {
-		must(t, unix.Chmod(d, 0o755))
-	}
-	binary, err := os.ReadFile("/proc/self/exe")
-	must(t, err)
-	must(t, os.WriteFile(filepath.Join(dir, "test"), binary, 0o755))
 	cmd := exec.Command("unshare", "--mount", "sh", "-c", `cd "$1" && mount --bind fuse /dev/fuse &&
 		MICA_TEST_FUSERMOUNT=$1 exec setpriv --reuid 65534 --regid 65534 --clear-groups ./test -test.run='^TestMountByOrdinaryUser$' -test.v`, "sh", dir)
 	if out, err := cmd.CombinedOutput(); err != nil {

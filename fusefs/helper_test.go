@@ -159,6 +159,23 @@ func must(t *testing.T, err error) {
 	}
 }
 
+// folderOfNobody makes a folder with subfolders that are nobody's, and with the test binary as "test"; nobody can get there.
+func folderOfNobody(t *testing.T, subfolders ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, sub := range subfolders {
+		must(t, os.Mkdir(filepath.Join(dir, sub), 0o755))
+		must(t, os.Chown(filepath.Join(dir, sub), 65534, 65534))
+	}
+	for d := dir; d != os.TempDir(); d = filepath.Dir(d) {
+		must(t, os.Chmod(d, 0o755))
+	}
+	binary, err := os.ReadFile("/proc/self/exe")
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(dir, "test"), binary, 0o755))
+	return dir
+}
+
 // nobody runs a command as a user who owns nothing.
 var nobody = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 

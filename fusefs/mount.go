@@ -60,11 +60,7 @@ func Mount(fs *FS, dir string, o MountOptions) (*Mounted, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mount: %w", err)
 	}
-	mount := mountDevice
-	if os.Geteuid() != 0 {
-		mount = fuserMount
-	}
-	fd, err := mount(dir, o)
+	fd, err := mountDevice(dir, o)
 	if err != nil {
 		return nil, fmt.Errorf("mount %s: %w", dir, err)
 	}
@@ -78,6 +74,16 @@ func Mount(fs *FS, dir string, o MountOptions) (*Mounted, error) {
 	return m, nil
 }
 
+// MountDevice mounts dir as Mount does, and gives the /dev/fuse descriptor to be served, which no child inherits: whoever holds it answers as the
+// filesystem. Where there is no FUSE, the error wraps an fs.PathError of /dev/fuse, or exec.ErrNotFound.
+func MountDevice(dir string, o MountOptions) (*os.File, error) {
+	fd, err := mountDevice(dir, o)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "/dev/fuse"), nil
+}
+
 // ServeDevice serves a mount that somebody else has made with the /dev/fuse descriptor dev, which stays the caller's.
 func ServeDevice(fs *FS, dev *os.File, o MountOptions) (*Mounted, error) {
 	fd, err := unix.FcntlInt(dev.Fd(), unix.F_DUPFD_CLOEXEC, 3)
@@ -87,8 +93,15 @@ func ServeDevice(fs *FS, dev *os.File, o MountOptions) (*Mounted, error) {
 	return nil, fmt.Errorf("serve %s: %w", dev.Name(), err)
 }
 
-// mountDevice opens /dev/fuse so that no child inherits it, and mounts dir with it.
 func mountDevice(dir string, o MountOptions) (int, error) {
+	if os.Geteuid() != 0 {
+		return fuserMount(dir, o)
+	}
+	return systemMount(dir, o)
+}
+
+// systemMount opens /dev/fuse so that no child inherits it, and mounts dir with it.
+func systemMount(dir string, o MountOptions) (int, error) {
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, &os.PathError{Op: "open", Path: "/dev/fuse", Err: err}

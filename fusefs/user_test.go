@@ -19,19 +19,8 @@ func TestOrdinaryUser(t *testing.T) {
 		asOrdinaryUser(t, dir)
 		return
 	}
-	dir := t.TempDir()
-	for _, sub := range []string{"upper", "work", "lower"} {
-		must(t, os.Mkdir(filepath.Join(dir, sub), 0o755))
-		must(t, os.Chown(filepath.Join(dir, sub), 65534, 65534))
-	}
-	for d := dir; d != os.TempDir(); d = filepath.Dir(d) {
-		must(t, unix.Chmod(d, 0o755))
-	}
-	exe := filepath.Join(dir, "fusefs.test")
-	binary, err := os.ReadFile("/proc/self/exe")
-	must(t, err)
-	must(t, os.WriteFile(exe, binary, 0o755))
-	cmd := exec.Command(exe, "-test.run=^TestOrdinaryUser$", "-test.v")
+	dir := folderOfNobody(t, "upper", "work", "lower")
+	cmd := exec.Command(filepath.Join(dir, "test"), "-test.run=^TestOrdinaryUser$", "-test.v")
 	cmd.Env = append(os.Environ(), "MICA_TEST_ORDINARY_USER="+dir)
 	cmd.Dir = dir
 	cmd.SysProcAttr = nobody

@@ -99,7 +99,7 @@ func MountRunning(ctx context.Context, name, project, dir string, writable bool)
 	defer conn.Close()
 	defer closeOnDone(ctx, conn)()
 	m := fuseMount{Dir: dir, Source: "mica:" + s.Name, ReadOnly: !writable, AllowOther: mayAllowOther(), DefaultPermissions: true}
-	dev, err := mountHere(m)
+	dev, err := mountDevice(m)
 	if err != nil {
 		return err
 	}
@@ -108,14 +108,6 @@ func MountRunning(ctx context.Context, name, project, dir string, writable bool)
 		return errors.Join(fmt.Errorf("mount sandbox %s: %w", name, err), unmount(dir))
 	}
 	return nil
-}
-
-// mountHere mounts as this user can.
-func mountHere(m fuseMount) (*os.File, error) {
-	if os.Geteuid() == 0 {
-		return mountDevice(m)
-	}
-	return mountFuserMount(m)
 }
 
 func runDir(name, project string) (string, error) {

@@ -4,13 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/micavm/mica/fusefs"
 )
 
 // A fuseMount says how a FUSE file system is mounted, whoever serves it.
@@ -25,28 +26,30 @@ type fuseMount struct {
 
 const fuseType = "fuse.mica"
 
-// mountDevice opens /dev/fuse and mounts it on m.Dir with mount(2). The descriptor is closed on exec: whoever holds it answers as the file system.
+// mountDevice mounts on m.Dir as this user can, and gives the /dev/fuse descriptor to be served.
 func mountDevice(m fuseMount) (*os.File, error) {
-	dev, err := os.OpenFile("/dev/fuse", os.O_RDWR|unix.O_CLOEXEC, 0)
+	dev, err := fusefs.MountDevice(m.Dir, fusefs.MountOptions{
+		ReadOnly: m.ReadOnly, AllowOther: m.AllowOther, DefaultPermissions: m.DefaultPermissions, Source: m.Source,
+	})
+	if missing := withoutFUSE(err); missing != nil {
+		return nil, missing
+	}
 	if err != nil {
-		return nil, noFUSE(err)
-	}
-	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=%d,group_id=%d", dev.Fd(), os.Geteuid(), os.Getegid())
-	if m.AllowOther {
-		options += ",allow_other"
-	}
-	if m.DefaultPermissions {
-		options += ",default_permissions"
-	}
-	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV)
-	if m.ReadOnly {
-		flags |= unix.MS_RDONLY
-	}
-	if err := unix.Mount(m.Source, m.Dir, fuseType, flags, options); err != nil {
-		dev.Close()
 		return nil, fmt.Errorf("mount FUSE on %s: %w", m.Dir, err)
 	}
 	return dev, nil
+}
+
+// withoutFUSE gives the words for a mount that failed because there is no FUSE, or nil.
+func withoutFUSE(err error) error {
+	var open *fs.PathError
+	switch {
+	case errors.As(err, &open) && open.Path == "/dev/fuse":
+		return noFUSE(open)
+	case errors.Is(err, exec.ErrNotFound):
+		return noFuserMount()
+	}
+	return nil
 }
 
 func noFUSE(err error) error {
@@ -57,57 +60,17 @@ func noFUSE(err error) error {
 	return &hinted{ErrNoFUSE, fmt.Sprintf("no FUSE: %v: %s", err, hint)}
 }
 
-// mountFuserMount has fusermount3 mount on m.Dir, as an ordinary user must, and gives the /dev/fuse descriptor that it opened.
-func mountFuserMount(m fuseMount) (*os.File, error) {
-	program, err := fuserMount()
-	if err != nil {
-		return nil, err
-	}
-	ours, theirs, err := socketPair(unix.SOCK_STREAM)
-	if err != nil {
-		return nil, err
-	}
-	defer ours.Close()
-	options := "nosuid,nodev,subtype=mica,fsname=" + m.Source
-	if m.ReadOnly {
-		options += ",ro"
-	}
-	if m.AllowOther {
-		options += ",allow_other"
-	}
-	if m.DefaultPermissions {
-		options += ",default_permissions"
-	}
-	cmd := exec.Command(program, "-o", options, "--", m.Dir)
-	cmd.Env = append(os.Environ(), "_FUSE_COMMFD=3") // fuse_mount_fusermount in libfuse's lib/mount.c
-	cmd.ExtraFiles = []*os.File{theirs}
-	said, err := cmd.CombinedOutput()
-	theirs.Close()
-	if err != nil {
-		return nil, fmt.Errorf("mount FUSE on %s: %s: %w", m.Dir, strings.TrimSpace(string(said)), err)
-	}
-	conn, err := net.FileConn(ours)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	_, dev, err := receive(conn.(*net.UnixConn), make([]byte, 1))
-	if err != nil {
-		return nil, fmt.Errorf("mount FUSE on %s: %w", m.Dir, err)
-	}
-	if dev == nil {
-		return nil, fmt.Errorf("mount FUSE on %s: %s passed no descriptor", m.Dir, program)
-	}
-	return dev, nil
-}
-
 func fuserMount() (string, error) {
 	for _, name := range []string{"fusermount3", "fusermount"} {
 		if path, err := exec.LookPath(name); err == nil {
 			return path, nil
 		}
 	}
-	return "", &hinted{ErrNoFUSE, "no FUSE: fusermount3 is not in PATH: install fuse3"}
+	return "", noFuserMount()
+}
+
+func noFuserMount() error {
+	return &hinted{ErrNoFUSE, "no FUSE: fusermount3 is not in PATH: install fuse3"}
 }
 
 // unmountDead unmounts path if a FUSE file system of mica's is there whose server has ended. It asks by statfs(2), which always reaches the

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -84,11 +83,10 @@ func (m *UserMount) mount(p *Plan, writable bool, warnings *os.File) (err error)
 		Debug:              p.Debug,
 		Source:             fmt.Sprintf("mica:%s:%d", p.Name, os.Getpid()), // for Unmount to wait for
 	})
-	var open *fs.PathError
-	switch {
-	case errors.As(err, &open) && open.Path == "/dev/fuse":
-		return noFUSE(open)
-	case err != nil:
+	if missing := withoutFUSE(err); missing != nil {
+		return missing
+	}
+	if err != nil {
 		return fmt.Errorf("mount %s on %s: %w", p.Name, m.dir, err)
 	}
 	return nil
