@@ -145,16 +145,6 @@ func (n *inode) setOwner(s spot, st *unix.Stat_t, o owner) error {
 	return nil
 }
 
-func (n *inode) fill(a *attributes, out *fuse.Attr) {
-	*out = fuse.Attr{
-		Ino: n.ino, Size: a.size, Blocks: a.blocks,
-		Atime: uint64(a.atime.Sec), Atimensec: uint32(a.atime.Nsec),
-		Mtime: uint64(a.mtime.Sec), Mtimensec: uint32(a.mtime.Nsec),
-		Ctime: uint64(a.ctime.Sec), Ctimensec: uint32(a.ctime.Nsec),
-		Mode: a.mode, Nlink: a.nlink, Owner: fuse.Owner{Uid: a.uid, Gid: a.gid}, Rdev: a.rdev, Blksize: 4096,
-	}
-}
-
 // GetAttr answers stat.
 func (c *Connection) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
 	return c.with(in.NodeId, func(n *inode) error { return c.getAttr(n, out) })
@@ -171,7 +161,7 @@ func (c *Connection) answerAttr(n *inode, out *fuse.AttrOut) error {
 	if err != nil {
 		return err
 	}
-	c.fill(n, &a, &out.Attr)
+	c.fill(n.ino, &a, &out.Attr)
 	out.SetTimeout(c.attrTimeout(n))
 	return nil
 }

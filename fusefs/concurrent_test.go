@@ -16,12 +16,19 @@ import (
 // TestManyInOneFolder has goroutines make, change, link, rename, list and remove the same few names: no call may fail but
 // for what another one did, and the union must show the same after a remount.
 func TestManyInOneFolder(t *testing.T) {
-	low := tree{}
+	low, records := tree{}, []record{}
 	for i := range 8 {
-		low[fmt.Sprintf("d/n%d", i)] = "lower"
-		low[fmt.Sprintf("d/s%d/f", i)] = "lower"
+		for _, name := range []string{fmt.Sprintf("d/n%d", i), fmt.Sprintf("d/s%d/f", i)} {
+			low[name] = "lower"
+			records = append(records, file(name, "lower"))
+		}
 	}
-	u := newUnion(t, low)
+	t.Run("folder as a layer", func(t *testing.T) { manyInOneFolder(t, newUnion(t, low)) })
+	t.Run("indexed layer", func(t *testing.T) { manyInOneFolder(t, indexedUnion(t, records...)) })
+}
+
+func manyInOneFolder(t *testing.T, u *union) {
+	t.Helper()
 	expected := []error{fs.ErrNotExist, fs.ErrExist, unix.ENOTDIR, unix.EISDIR, unix.ENOTEMPTY, unix.EINVAL, unix.EBUSY}
 	var wg sync.WaitGroup
 	for worker := range 8 {

@@ -52,7 +52,11 @@ func (c *Connection) Close() {
 		c.fs.conns.remove(c)
 		c.handles.closeAll()
 		c.files.closeAll()
-		for _, n := range c.nodes.drain() {
+		inodes, stubs := c.nodes.drain()
+		for d, count := range stubs {
+			c.fs.dropStubs(d, count)
+		}
+		for _, n := range inodes {
 			c.fs.unref(n, 1)
 		}
 	})
@@ -109,7 +113,15 @@ func (c *Connection) exclusive() bool {
 }
 
 func (c *Connection) attrTimeout(n *inode) time.Duration {
-	if !c.exclusive() || n.showsSynthetic() && !c.believesSynthetic() {
+	if n.showsSynthetic() && !c.believesSynthetic() {
+		return c.shortTimeout()
+	}
+	return c.fileTimeout()
+}
+
+// fileTimeout is attrTimeout of what no synthetic layer changes.
+func (c *Connection) fileTimeout() time.Duration {
+	if !c.exclusive() {
 		return c.shortTimeout()
 	}
 	return c.longTimeout()
@@ -130,9 +142,9 @@ func (c *Connection) with(id uint64, f func(n *inode) error) (st fuse.Status) {
 			st = panicked(v)
 		}
 	}()
-	n := c.nodes.get(id)
-	if n == nil {
-		return fuse.Status(unix.ESTALE)
+	n, err := c.node(id)
+	if err != nil {
+		return status(err)
 	}
 	return status(f(n))
 }
@@ -176,7 +188,7 @@ func (c *Connection) answer(d, n *inode, out *fuse.EntryOut) error {
 		c.fs.unref(n, 1)
 		return err
 	}
-	c.fill(n, &a, &out.Attr)
+	c.fill(n.ino, &a, &out.Attr)
 	c.enter(d, n, out)
 	return nil
 }
@@ -205,27 +217,58 @@ func (c *Connection) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, o
 		}
 		c.fs.tree.RLock()
 		defer c.fs.tree.RUnlock()
-		full := c.full()
-		n, err := c.fs.lookup(d, name)
+		err := c.lookup(d, name, out)
 		if err == unix.ENOENT {
 			// Node 0 with a timeout is a negative entry: the client does not ask again.
 			out.NodeId = 0
 			out.SetEntryTimeout(c.entryTimeout(d))
 			return nil
 		}
-		if err != nil {
-			return err
-		}
-		if err := c.admit(n, full); err != nil {
-			return err
-		}
-		return c.answer(d, n, out)
+		return err
 	})
+}
+
+// lookup gives the client what is at name in d. The caller holds the tree.
+func (c *Connection) lookup(d *inode, name string, out *fuse.EntryOut) error {
+	full := c.full()
+	d.dir.names.RLock()
+	defer d.dir.names.RUnlock()
+	var room [4]lowerNode // so that finding what is known allocates nothing
+	f, err := d.find(name, room[:0])
+	if err != nil {
+		return err
+	}
+	s, ok, err := stubOf(&f)
+	if err != nil {
+		return err
+	}
+	if ok {
+		if err := c.enterStub(d, &s, full, out); err != errNoStub {
+			return err
+		}
+	}
+	return c.enterFound(d, name, &f, full, out)
+}
+
+// enterFound gives the client the inode of what was found at name in d.
+func (c *Connection) enterFound(d *inode, name string, f *found, full error, out *fuse.EntryOut) error {
+	n, err := c.fs.intern(d, name, f)
+	if err != nil {
+		return err
+	}
+	if err := c.admit(n, full); err != nil {
+		return err
+	}
+	return c.answer(d, n, out)
 }
 
 // Forget takes back look-ups; a count beyond those there were is as good as all of them.
 func (c *Connection) Forget(id, count uint64) {
-	if n := c.nodes.forget(id, count); n != nil {
+	switch n, stub := c.nodes.forget(id, count); {
+	case n == nil:
+	case stub != nil:
+		c.fs.dropStubs(n, 1)
+	default:
 		c.files.forget(id)
 		c.fs.unref(n, 1)
 	}

@@ -30,6 +30,9 @@ func (n *inode) toUpper(level copyLevel) error {
 		return n.completeCopy(level)
 	}
 	if n.isDir() {
+		if err := n.keepListing(); err != nil {
+			return err
+		}
 		return n.copyUp(level)
 	}
 	if err := n.findGroup(); err != nil {

@@ -52,7 +52,7 @@ type place struct {
 // An inode is one file or folder of the union, shared by all connections.
 //
 // Locks, in the order in which they may be taken: inode.copying (child before parent), FS.tree, folder.names (parent before
-// child), inode.changing, inode.mu, table.mu or openUppers.mu.
+// child), inode.changing, inode.mu, openUppers.mu or table.mu, connections.mu, nodeTable.mu.
 type inode struct {
 	fs  *FS
 	ino uint64 // st_ino
@@ -97,8 +97,10 @@ const (
 // A folder is what only folders have.
 type folder struct {
 	// names guards the names in the folder: held for reading by look-ups, for writing by changes.
-	names   sync.RWMutex
-	listing *listing
+	names     sync.RWMutex
+	listing   *listing
+	wasListed bool // there was a listing, which may have readers
+	changes   bool // or may, as it comes to the upper
 
 	lowerNames atomic.Pointer[lowerNames]
 
@@ -120,6 +122,7 @@ func (n *inode) isDir() bool { return n.typ == unix.S_IFDIR }
 type table struct {
 	mu     sync.Mutex
 	inodes map[key]*inode
+	stubs  atomic.Int64 // of all clients
 }
 
 // get returns the inode of k with a reference, or nil.
@@ -135,17 +138,29 @@ func (t *table) get(k key) *inode {
 
 // intern returns the inode that k names, with a reference: n when there is none yet.
 func (t *table) intern(k key, n *inode) *inode {
+	n, woken := t.internOrGet(k, n)
+	for _, d := range woken {
+		n.fs.dropStubs(d, 1)
+	}
+	return n
+}
+
+// internOrGet is intern. It gives the folders of the stubs that n has been.
+func (t *table) internOrGet(k key, n *inode) (_ *inode, woken []*inode) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if old := t.inodes[k]; old != nil && old.typ == n.typ {
 		old.refs++
-		return old
+		return old, nil
 	}
 	n.refs++
 	n.keys = append(n.keys, k)
 	t.inodes[k] = n
 	n.weigh()
-	return n
+	if t.stubs.Load() > 0 {
+		woken = n.fs.conns.wake(k, n)
+	}
+	return n, woken
 }
 
 // alias gives n another key.

@@ -8,9 +8,9 @@ import (
 // Link gives a file another name.
 func (c *Connection) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.EntryOut) fuse.Status {
 	return c.changeName(in.NodeId, name, func(d *inode) error {
-		n := c.nodes.get(in.Oldnodeid)
-		if n == nil {
-			return unix.ESTALE
+		n, err := c.node(in.Oldnodeid)
+		if err != nil {
+			return err
 		}
 		if n.isDir() || n.isSandbox() {
 			return unix.EPERM

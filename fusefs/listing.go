@@ -15,6 +15,7 @@ type listing struct {
 	cookies map[string]uint64 // by name; made when first needed
 	next    uint64
 	removed int
+	touched bool // by a change: merging again would give other cookies
 
 	memory *memory
 	weight int64 // what it counts there
@@ -63,6 +64,7 @@ func (l *listing) index() map[string]uint64 {
 }
 
 func (l *listing) add(e listEntry) {
+	l.touched = true
 	if cookie, ok := l.index()[e.name]; ok {
 		e.cookie = cookie
 		l.entries[l.from(cookie-1)] = e
@@ -76,6 +78,7 @@ func (l *listing) add(e listEntry) {
 }
 
 func (l *listing) remove(name string) {
+	l.touched = true
 	cookie, ok := l.index()[name]
 	if !ok {
 		return
@@ -129,6 +132,30 @@ func (l *listing) begin(entries []listEntry) {
 	l.entries = entries
 }
 
+// letGo drops the listing of a folder that has been read to its end, if only layers have it: they give the same again. When it
+// comes to the upper, it is listed once more, so that cookies stay what they were.
+func (d *inode) letGo() {
+	d.dir.names.Lock()
+	defer d.dir.names.Unlock()
+	l := d.dir.listing
+	if l == nil || l.touched || d.dir.changes || d.inUpper() || d.isGone() || d.syntheticNode() != nil || d.fs.shared() {
+		return
+	}
+	l.drop()
+	d.dir.listing, d.dir.wasListed = nil, true
+}
+
+// keepListing has the folder, which is about to come to the upper, keep its listing from now on.
+func (d *inode) keepListing() error {
+	d.dir.names.Lock()
+	defer d.dir.names.Unlock()
+	d.dir.changes = true
+	if !d.dir.wasListed || d.dir.listing != nil {
+		return nil
+	}
+	return d.list()
+}
+
 // update makes what is listed be entries.
 func (l *listing) update(entries []listEntry) {
 	seen := make(map[string]bool, len(entries))
@@ -145,9 +172,12 @@ func (l *listing) update(entries []listEntry) {
 
 // merge reads what the folder shows, sorted by name.
 func (d *inode) merge() ([]listEntry, error) {
-	m := merger{dir: d, seen: make(map[string]bool)}
 	if d.isGone() {
 		return nil, nil
+	}
+	m := merger{dir: d}
+	if len(d.lowers) > 1 || d.inUpper() || d.syntheticNode() != nil {
+		m.seen = make(map[string]bool)
 	}
 	if s := d.sandboxNode(); s != nil {
 		m.addSandbox(s)
@@ -177,7 +207,7 @@ func (d *inode) merge() ([]listEntry, error) {
 // A merger collects names, from the top down: the first to say something of a name is right.
 type merger struct {
 	dir     *inode
-	seen    map[string]bool
+	seen    map[string]bool // nil: there is one source only
 	entries []listEntry
 	bytes   int64 // of the entries
 }
@@ -186,8 +216,15 @@ type merger struct {
 func (m *merger) add(e listEntry) {
 	if !m.seen[e.name] && m.bytes <= m.dir.fs.memory.max {
 		m.bytes += e.bytes()
-		m.seen[e.name] = true
+		m.hide(e.name)
 		m.entries = append(m.entries, e)
+	}
+}
+
+// hide leaves name to what has been said of it.
+func (m *merger) hide(name string) {
+	if m.seen != nil {
+		m.seen[name] = true
 	}
 }
 
@@ -250,7 +287,7 @@ func (m *merger) addUpper() error {
 				return err
 			}
 			if isWhiteout(&st) {
-				m.seen[name] = true
+				m.hide(name)
 				return nil
 			}
 		}
@@ -258,7 +295,7 @@ func (m *merger) addUpper() error {
 		return nil
 	})
 	for _, name := range whFiles {
-		m.seen[name] = true
+		m.hide(name)
 	}
 	return err
 }
@@ -266,7 +303,7 @@ func (m *merger) addUpper() error {
 func (m *merger) addLower(p lowerNode) error {
 	return p.layer.entries(p, func(e lowerEntry) {
 		if e.whiteout {
-			m.seen[e.name] = true
+			m.hide(e.name)
 			return
 		}
 		m.add(listEntry{name: e.name, ino: stIno(uint32(p.layer.number()+1), e.ino), kind: e.mode})

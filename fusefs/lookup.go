@@ -32,28 +32,47 @@ func (fs *FS) lookup(d *inode, name string) (*inode, error) {
 
 // lookupLocked is lookup for those who hold d's names.
 func (fs *FS) lookupLocked(d *inode, name string) (*inode, error) {
+	f, err := d.find(name, nil)
+	if err != nil {
+		return nil, err
+	}
+	return fs.intern(d, name, &f)
+}
+
+// A found is what shows at a name: what the upper has there, or the parts below.
+type found struct {
+	upper upperEntry
+	parts []lowerNode
+}
+
+// find is what shows at name in d; the parts are appended to room, which is empty. The caller holds d's names.
+func (d *inode) find(name string, room []lowerNode) (f found, err error) {
 	if s := d.sandboxChild(name); s != nil {
-		return fs.internLower(d, name, []lowerNode{s.node(fs)})
+		f.parts = append(room, s.node(d.fs))
+		return f, nil
 	}
-	e, err := d.peekUpper(name)
-	if err != nil {
-		return nil, err
+	if f.upper, err = d.peekUpper(name); err != nil {
+		return f, err
 	}
-	switch e.state {
+	switch f.upper.state {
 	case hidden:
-		return nil, unix.ENOENT
+		return f, unix.ENOENT
 	case present:
-		return fs.internUpper(d, name, e)
+		return f, nil
 	}
-	var room [4]lowerNode // so that finding what is known allocates nothing
-	parts, err := d.appendLower(room[:0], name)
-	if err != nil {
-		return nil, err
+	f.parts, err = d.appendLower(room, name)
+	if err == nil && len(f.parts) == 0 {
+		err = unix.ENOENT
 	}
-	if len(parts) == 0 {
-		return nil, unix.ENOENT
+	return f, err
+}
+
+// intern gives the inode of what was found at name in d, with a reference.
+func (fs *FS) intern(d *inode, name string, f *found) (*inode, error) {
+	if f.upper.state == present {
+		return fs.internUpper(d, name, f.upper)
 	}
-	return fs.internLower(d, name, parts)
+	return fs.internLower(d, name, f.parts)
 }
 
 // peekUpper reads what the upper has at name in d.
@@ -105,15 +124,15 @@ func (d *inode) appendLower(parts []lowerNode, name string) ([]lowerNode, error)
 	if syn != nil && !syn.ifMissing && !syn.isDir() {
 		return append(parts, syn.node(d.fs)), nil
 	}
-	first, err := d.topmost(name)
+	top, err := d.topmost(name)
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range d.lowers[first:] {
+	for _, p := range d.lowers[top.part:] {
 		if _, ok := p.layer.(*syntheticLower); ok {
 			continue
 		}
-		n, err := p.layer.lookup(p, name)
+		n, err := top.lookup(p, name)
 		if err == unix.ENOENT {
 			continue
 		}
@@ -146,19 +165,34 @@ func (d *inode) appendLower(parts []lowerNode, name string) ([]lowerNode, error)
 
 // internLower gives the inode of what only the layers have. Its identity is that of its topmost part.
 func (fs *FS) internLower(d *inode, name string, parts []lowerNode) (*inode, error) {
-	top := parts[0]
-	k := key{space: uint32(top.layer.number() + 1), ino: top.ino}
+	k := lowerKey(parts[0])
 	n := fs.table.get(k)
 	if n == nil {
-		n = &inode{fs: fs, ino: stIno(k.space, k.ino), typ: top.mode & unix.S_IFMT, lowers: slices.Clone(parts)}
-		if n.isDir() {
-			n.dir = &folder{}
-		}
-		n = fs.table.intern(k, n)
+		n = fs.internNew(d, name, k, parts)
 	}
 	n.addPlace(d, name)
 	return n, nil
 }
+
+// internNew is internLower of what is not known. Whoever finds a new inode, be it what was a stub, finds its place as well.
+func (fs *FS) internNew(d *inode, name string, k key, parts []lowerNode) *inode {
+	made := &inode{fs: fs, ino: stIno(k.space, k.ino), typ: parts[0].mode & unix.S_IFMT, lowers: slices.Clone(parts)}
+	if made.isDir() {
+		made.dir = &folder{}
+	}
+	p := place{d, name}
+	made.places = []place{p}
+	fs.table.ref(d)
+	fs.memory.used.Add(p.bytes())
+	n := fs.table.intern(k, made)
+	if n != made { // somebody was faster
+		fs.memory.used.Add(-p.bytes())
+		fs.unref(d, 1)
+	}
+	return n
+}
+
+func lowerKey(p lowerNode) key { return key{space: uint32(p.layer.number() + 1), ino: p.ino} }
 
 // internUpper gives the inode of what the upper has.
 func (fs *FS) internUpper(d *inode, name string, e upperEntry) (*inode, error) {

@@ -41,10 +41,26 @@ func (l *indexedLower) lookup(dir lowerNode, name string) (lowerNode, error) {
 		return lowerNode{}, unix.ENOENT
 	case err != nil:
 		return lowerNode{}, err
-	case e.Whiteout:
+	}
+	return l.found(&e)
+}
+
+// found is what an entry of the layer says.
+func (l *indexedLower) found(e *index.Entry) (lowerNode, error) {
+	if e.Whiteout {
 		return lowerNode{}, errWhiteout
 	}
 	return lowerNode{layer: l, ino: uint64(e.Ino), mode: e.Mode}, nil
+}
+
+// file is the inode i, which is no folder, and its first name.
+func (l *indexedLower) file(i index.Ino) (p lowerNode, name string, err error) {
+	a, err := l.index.Attr(i)
+	if err != nil {
+		return p, "", err
+	}
+	name, err = l.index.Name(i)
+	return lowerNode{layer: l, ino: uint64(i), mode: a.Mode}, name, err
 }
 
 func (l *indexedLower) entries(dir lowerNode, yield func(lowerEntry)) error {

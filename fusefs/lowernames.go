@@ -1,38 +1,69 @@
 package fusefs
 
-import "hash/maphash"
+import (
+	"hash/maphash"
+
+	"github.com/micavm/mica/layers/index"
+)
 
 // manyParts is how many layers a folder has to be in for its names to be merged: fewer are asked one after the other for less.
 const manyParts = 4
 
-// A lowerNames knows for each name of a folder that is in many layers the topmost of them that has it, or hides it: a look-up
-// costs the same however many there are. Two names of one hash share the higher of their layers.
+// A lowerNames knows for each name of a folder that is in many layers where the topmost of them has it, or hides it: a look-up
+// costs the same however many there are.
 type lowerNames struct {
 	parts []lowerNode // what was merged
 	seed  maphash.Seed
-	top   map[uint32]uint16 // index into parts, by the name's hash
+	slots []nameSlot // a hash table, half of it empty; nil when nothing could be merged
 }
 
-// topmost is the first of d's lower parts that may know name: the number of parts when none does.
-func (d *inode) topmost(name string) (int, error) {
+// A nameSlot is where a name is: the entry nth of a part.
+type nameSlot struct {
+	tag  uint16 // of the name's hash, the bits that do not choose the slot
+	part uint16 // index into parts, + 1; 0: the slot is empty
+	nth  uint32
+}
+
+// A topmost is what the merged names say of one: that the layers above part know nothing of it, and of part what it has.
+type topmost struct {
+	part  int
+	known bool // entry is what part has; else it is to be asked
+	entry index.Entry
+}
+
+// topmost looks name up in the merged names of d's lower parts.
+func (d *inode) topmost(name string) (topmost, error) {
 	if len(d.lowers) < manyParts {
-		return 0, nil
+		return topmost{}, nil
 	}
 	l := d.dir.lowerNames.Load()
 	if l == nil || !l.describes(d.lowers) {
 		var err error
 		if l, err = mergeNames(d.lowers); err != nil {
-			return 0, err
+			return topmost{}, err
 		}
 		d.dir.lowerNames.Store(l)
 	}
-	if l.top == nil {
-		return 0, nil
+	if l.slots == nil {
+		return topmost{}, nil
 	}
-	if i, ok := l.top[l.hash(name)]; ok {
-		return int(i), nil
+	slot, e, err := l.find(name)
+	if err != nil {
+		return topmost{}, err
 	}
-	return len(d.lowers), nil
+	if slot.part == 0 {
+		return topmost{part: len(d.lowers)}, nil
+	}
+	return topmost{part: int(slot.part) - 1, known: true, entry: e}, nil
+}
+
+// lookup is the look-up of name in p, which is part the first time, and then one below it.
+func (t *topmost) lookup(p lowerNode, name string) (lowerNode, error) {
+	if !t.known {
+		return p.layer.lookup(p, name)
+	}
+	t.known = false
+	return p.layer.(*indexedLower).found(&t.entry)
 }
 
 // describes reports whether parts, which are replaced and never changed, are what was merged.
@@ -40,29 +71,75 @@ func (l *lowerNames) describes(parts []lowerNode) bool {
 	return len(l.parts) == len(parts) && &l.parts[0] == &parts[0]
 }
 
-// mergeNames merges the names of parts. What is in plain folders, which may change, is not merged: top is nil.
+// mergeNames merges the names of parts. What is in plain folders, which may change, is not merged.
 func mergeNames(parts []lowerNode) (*lowerNames, error) {
 	l := &lowerNames{parts: parts, seed: maphash.MakeSeed()}
-	top := make(map[uint32]uint16)
-	for i, p := range parts {
-		switch p.layer.(type) {
-		case *syntheticLower: // look-ups ask it before the layers
-			continue
+	names := uint32(0)
+	for _, p := range parts {
+		switch layer := p.layer.(type) {
 		case *folderLower:
 			return l, nil
-		}
-		err := p.layer.entries(p, func(e lowerEntry) {
-			h := l.hash(e.name)
-			if _, known := top[h]; !known {
-				top[h] = uint16(i)
+		case *indexedLower:
+			count, err := layer.index.Count(index.Ino(p.ino))
+			if err != nil {
+				return nil, err
 			}
-		})
-		if err != nil {
+			names += count
+		}
+	}
+	size := 1
+	for size < 2*int(names) {
+		size *= 2
+	}
+	l.slots = make([]nameSlot, size)
+	for i, p := range parts {
+		layer, ok := p.layer.(*indexedLower)
+		if !ok { // look-ups ask the synthetic layer before the others
+			continue
+		}
+		if err := l.add(i, layer, index.Ino(p.ino)); err != nil {
 			return nil, err
 		}
 	}
-	l.top = top
 	return l, nil
 }
 
-func (l *lowerNames) hash(name string) uint32 { return uint32(maphash.String(l.seed, name)) }
+// add adds what the folder dir has, which is part i, and no part above it.
+func (l *lowerNames) add(i int, layer *indexedLower, dir index.Ino) error {
+	nth := uint32(0)
+	for e, err := range layer.index.Entries(dir) {
+		if err != nil {
+			return err
+		}
+		slot, _, err := l.find(e.Name)
+		if err != nil {
+			return err
+		}
+		if slot.part == 0 {
+			*slot = nameSlot{tag: uint16(l.hash(e.Name) >> 48), part: uint16(i) + 1, nth: nth}
+		}
+		nth++
+	}
+	return nil
+}
+
+// find gives the slot of a name, and its entry; or the empty slot where it belongs.
+func (l *lowerNames) find(name string) (*nameSlot, index.Entry, error) {
+	h := l.hash(name)
+	for at := h; ; at++ {
+		slot := &l.slots[at&uint64(len(l.slots)-1)]
+		if slot.part == 0 {
+			return slot, index.Entry{}, nil
+		}
+		if slot.tag != uint16(h>>48) {
+			continue
+		}
+		p := l.parts[slot.part-1]
+		e, err := p.layer.(*indexedLower).index.Entry(index.Ino(p.ino), slot.nth)
+		if err != nil || e.Name == name {
+			return slot, e, err
+		}
+	}
+}
+
+func (l *lowerNames) hash(name string) uint64 { return maphash.String(l.seed, name) }

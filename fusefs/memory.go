@@ -17,6 +17,9 @@ const (
 	placeBytes   = 48  // a name by which it is known
 	lowerBytes   = 56  // a part of it in a layer
 	listingBytes = 64  // an entry of a listing
+
+	// A stub counts as what it becomes when it is used, which is never refused.
+	stubBytes = inodeBytes + placeBytes + lowerBytes
 )
 
 // memory counts, in bytes, what the union remembers: inodes, their places, and listings of folders. An honest client's kernel

@@ -1,7 +1,9 @@
 package fusefs_test
 
 import (
+	"bytes"
 	"fmt"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -9,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/micavm/mica/fusefs"
+	"github.com/micavm/mica/layers/index"
 )
 
 // BenchmarkRemembered says how many bytes the server remembers of a file or folder that the client has not forgotten.
@@ -20,10 +23,8 @@ func BenchmarkRemembered(b *testing.B) {
 		"folder": func(c *fusefs.Connection, name string) fuse.Status {
 			return c.Mkdir(nil, &fuse.MkdirIn{InHeader: header(1), Mode: 0o755}, name, &fuse.EntryOut{})
 		},
-		"file of a layer": func(c *fusefs.Connection, name string) fuse.Status {
-			h := header(1)
-			return c.Lookup(nil, &h, name, &fuse.EntryOut{})
-		},
+		"file of a layer":          lookUp,
+		"file of an indexed layer": lookUp,
 	} {
 		b.Run(name, func(b *testing.B) {
 			dir := b.TempDir()
@@ -33,6 +34,10 @@ func BenchmarkRemembered(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
+			layer := fusefs.Layer{Dir: lower}
+			if name == "file of an indexed layer" {
+				layer = indexedFiles(b, lower, b.N)
+			}
 			if name == "file of a layer" {
 				for i := range b.N {
 					if err := unix.Mknod(fmt.Sprintf("%s/file-%d", lower, i), unix.S_IFREG|0o644, 0); err != nil {
@@ -40,7 +45,7 @@ func BenchmarkRemembered(b *testing.B) {
 					}
 				}
 			}
-			fsys, err := fusefs.New(fusefs.Config{Layers: []fusefs.Layer{{Dir: lower}}, Upper: &fusefs.Upper{Dir: upper, Work: work}})
+			fsys, err := fusefs.New(fusefs.Config{Layers: []fusefs.Layer{layer}, Upper: &fusefs.Upper{Dir: upper, Work: work}})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -57,4 +62,29 @@ func BenchmarkRemembered(b *testing.B) {
 			}
 		})
 	}
+}
+
+func lookUp(c *fusefs.Connection, name string) fuse.Status {
+	h := header(1)
+	return c.Lookup(nil, &h, name, &fuse.EntryOut{})
+}
+
+// indexedFiles makes the index of a layer of count empty files.
+func indexedFiles(b *testing.B, dir string, count int) fusefs.Layer {
+	b.Helper()
+	builder := index.NewBuilder("sha256:test")
+	for i := range count {
+		if err := builder.Add(fmt.Sprintf("file-%d", i), index.Record{Mode: unix.S_IFREG | 0o644}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	var out bytes.Buffer
+	if _, err := builder.WriteTo(&out); err != nil {
+		b.Fatal(err)
+	}
+	path := filepath.Join(b.TempDir(), "index")
+	if err := os.WriteFile(path, out.Bytes(), 0o644); err != nil {
+		b.Fatal(err)
+	}
+	return fusefs.Layer{Dir: dir, Index: path}
 }

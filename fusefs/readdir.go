@@ -41,12 +41,19 @@ func (c *Connection) readFolder(in *fuse.ReadIn, out *fuse.DirEntryList, plus bo
 		}
 		c.fs.tree.RLock()
 		defer c.fs.tree.RUnlock()
-		if err := c.ensureListing(d, in.Offset == 0); err != nil {
-			return err
+		for emitted := false; !emitted; {
+			if err := c.ensureListing(d, in.Offset == 0); err != nil {
+				return err
+			}
+			var err error
+			if emitted, err = c.emitFrom(d, in.Offset, out, plus); err != nil {
+				return err
+			}
 		}
-		d.dir.names.RLock()
-		defer d.dir.names.RUnlock()
-		return c.emitAll(d, in.Offset, out, plus)
+		if len(out.Bytes()) == 0 {
+			d.letGo()
+		}
+		return nil
 	})
 }
 
@@ -71,14 +78,20 @@ func (c *Connection) ensureListing(d *inode, start bool) error {
 	return d.list()
 }
 
-func (c *Connection) emitAll(d *inode, offset uint64, out *fuse.DirEntryList, plus bool) error {
+// emitFrom writes the entries from an offset on, as many as there is room for. It is false when the listing is gone.
+func (c *Connection) emitFrom(d *inode, offset uint64, out *fuse.DirEntryList, plus bool) (bool, error) {
+	d.dir.names.RLock()
+	defer d.dir.names.RUnlock()
+	if d.dir.listing == nil {
+		return false, nil
+	}
 	l, emit := d.dir.listing, c.emit
 	if plus {
 		emit = c.emitPlus
 	}
 	for cookie := offset + 1; cookie < firstCookie && cookie > offset; cookie++ {
 		if !emitDots(d, cookie, out, plus) {
-			return nil
+			return true, nil
 		}
 	}
 	for i := l.from(offset); i < len(l.entries); i++ {
@@ -88,13 +101,13 @@ func (c *Connection) emitAll(d *inode, offset uint64, out *fuse.DirEntryList, pl
 		}
 		more, err := emit(d, e, out)
 		if err != nil && err != unix.ENOENT && err != unix.ESTALE {
-			return err
+			return true, err
 		}
 		if err == nil && !more {
-			return nil
+			return true, nil
 		}
 	}
-	return nil
+	return true, nil
 }
 
 // emitDots writes "." (cookie 1) or ".." (cookie 2). With attributes they carry none: node 0.
@@ -125,30 +138,71 @@ func (c *Connection) emit(d *inode, e *listEntry, out *fuse.DirEntryList) (bool,
 		ino, kind = n.ino, n.typ
 		c.fs.unref(n, 1)
 	}
-	return out.AddDirEntry(fuse.DirEntry{Name: e.name, Ino: ino, Mode: kind, Off: e.cookie}), nil
+	return out.AddDirEntry(e.with(ino, kind)), nil
 }
 
-// emitPlus is emit with the entry's attributes.
+// emitPlus is emit with the entry's attributes. An entry without attributes is node 0, which nobody has to remember.
 func (c *Connection) emitPlus(d *inode, e *listEntry, out *fuse.DirEntryList) (bool, error) {
 	full := c.full()
-	n, err := c.fs.lookupLocked(d, e.name)
+	var room [4]lowerNode
+	f, err := d.listed(e, room[:0])
 	if err != nil {
 		return true, err
 	}
-	if err := c.admit(n, full); err != nil { // an entry without attributes is node 0, which nobody has to remember
-		return out.AddDirLookupEntry(fuse.DirEntry{Name: e.name, Ino: n.ino, Mode: n.typ, Off: e.cookie}) != nil, nil
+	s, ok, err := stubOf(&f)
+	if err != nil {
+		return true, err
+	}
+	if ok {
+		entry := out.AddDirLookupEntry(e.with(stIno(s.key.space, s.key.ino), s.attr.mode))
+		if entry == nil {
+			return false, nil
+		}
+		if c.enterStub(d, &s, full, entry) == errNoStub {
+			_ = c.enterFound(d, e.name, &f, full, entry)
+		}
+		return true, nil
+	}
+	n, err := c.fs.intern(d, e.name, &f)
+	if err != nil {
+		return true, err
+	}
+	if err := c.admit(n, full); err != nil {
+		return out.AddDirLookupEntry(e.with(n.ino, n.typ)) != nil, nil
 	}
 	a, err := n.stat()
 	if err != nil {
 		c.fs.unref(n, 1)
 		return true, err
 	}
-	entry := out.AddDirLookupEntry(fuse.DirEntry{Name: e.name, Ino: n.ino, Mode: n.typ, Off: e.cookie})
+	entry := out.AddDirLookupEntry(e.with(n.ino, n.typ))
 	if entry == nil {
 		c.fs.unref(n, 1)
 		return false, nil
 	}
-	c.fill(n, &a, &entry.Attr)
+	c.fill(n.ino, &a, &entry.Attr)
 	c.enter(d, n, entry)
 	return true, nil
+}
+
+// listed is find of an entry of the listing: a file that only layers have is what the listing says.
+func (d *inode) listed(e *listEntry, room []lowerNode) (found, error) {
+	if p, ok := d.listedBelow(e); ok {
+		return found{parts: append(room, p)}, nil
+	}
+	return d.find(e.name, room)
+}
+
+func (d *inode) listedBelow(e *listEntry) (lowerNode, bool) {
+	space, layers := int(e.ino>>layerShift), d.fs.layers
+	if e.kind == 0 || e.kind == unix.S_IFDIR || space == upperSpace || space > len(layers) || d.inUpper() || d.syntheticNode() != nil {
+		return lowerNode{}, false
+	}
+	l, indexed := layers[len(layers)-space].(*indexedLower)
+	return lowerNode{layer: l, ino: e.ino & inoMask, mode: e.kind}, indexed
+}
+
+// with is the entry as it is answered.
+func (e *listEntry) with(ino uint64, mode uint32) fuse.DirEntry {
+	return fuse.DirEntry{Name: e.name, Ino: ino, Mode: mode, Off: e.cookie}
 }

@@ -8,9 +8,9 @@ import (
 // Rename moves a file or folder, with RENAME_NOREPLACE or RENAME_EXCHANGE.
 func (c *Connection) Rename(_ <-chan struct{}, in *fuse.RenameIn, oldName, newName string) fuse.Status {
 	return c.changeName(in.NodeId, oldName, func(from *inode) error {
-		to := c.nodes.get(in.Newdir)
-		if to == nil {
-			return unix.ESTALE
+		to, err := c.node(in.Newdir)
+		if err != nil {
+			return err
 		}
 		r := rename{fs: c.fs, from: from, to: to, oldName: oldName, newName: newName, flags: in.Flags}
 		return statusError(c.changeName(in.Newdir, newName, func(*inode) error { return r.run() }))

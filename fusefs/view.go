@@ -55,10 +55,16 @@ func (o *Owners) kept(id uint32) uint32 {
 	return nobody
 }
 
-// fill answers with what n is.
-func (c *Connection) fill(n *inode, a *attributes, out *fuse.Attr) {
-	n.fill(a, out)
-	out.Owner = fuse.Owner{Uid: c.view.UIDs.shown(a.uid), Gid: c.view.GIDs.shown(a.gid)}
+// fill answers with what the inode of a number is.
+func (c *Connection) fill(ino uint64, a *attributes, out *fuse.Attr) {
+	*out = fuse.Attr{
+		Ino: ino, Size: a.size, Blocks: a.blocks,
+		Atime: uint64(a.atime.Sec), Atimensec: uint32(a.atime.Nsec),
+		Mtime: uint64(a.mtime.Sec), Mtimensec: uint32(a.mtime.Nsec),
+		Ctime: uint64(a.ctime.Sec), Ctimensec: uint32(a.ctime.Nsec),
+		Mode: a.mode, Nlink: a.nlink, Rdev: a.rdev, Blksize: 4096,
+		Owner: fuse.Owner{Uid: c.view.UIDs.shown(a.uid), Gid: c.view.GIDs.shown(a.gid)},
+	}
 }
 
 // callerOwner is the owner of what the client makes.

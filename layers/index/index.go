@@ -187,6 +187,27 @@ func (x *Index) Lookup(dir Ino, name string) (Entry, error) {
 	return Entry{}, fs.ErrNotExist
 }
 
+// Count is how many entries the folder dir has.
+func (x *Index) Count(dir Ino) (uint32, error) {
+	b, err := x.block(dir)
+	if err != nil {
+		return 0, err
+	}
+	return b.count(), nil
+}
+
+// Entry is the nth of the folder dir's entries, from 0, as Entries yields them.
+func (x *Index) Entry(dir Ino, nth uint32) (Entry, error) {
+	b, err := x.block(dir)
+	if err != nil {
+		return Entry{}, err
+	}
+	if nth >= b.count() {
+		return Entry{}, fs.ErrNotExist
+	}
+	return b.entry(nth), nil
+}
+
 // Entries yields the folder dir's entries, whiteouts too, sorted bytewise by name. Names are in the mapping: good until Close.
 func (x *Index) Entries(dir Ino) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
@@ -280,6 +301,18 @@ func (x *Index) Path(i Ino) (string, error) {
 	}
 	slices.Reverse(names)
 	return path.Join(names...), nil
+}
+
+// Name is the last part of Path.
+func (x *Index) Name(i Ino) (string, error) {
+	r, err := x.record(i)
+	if err != nil {
+		return "", err
+	}
+	if i == Root {
+		return ".", nil
+	}
+	return x.firstName(Ino(le.Uint32(r[recParent:])), r)
 }
 
 // firstName is the name in the folder parent that the record r says is its own.

@@ -75,8 +75,13 @@ func listing(t testing.TB, x *index.Index) []string {
 	var lines []string
 	var list func(dir index.Ino, prefix string)
 	list = func(dir index.Ino, prefix string) {
+		nth := uint32(0)
 		for e, err := range x.Entries(dir) {
 			must(t, err)
+			if same, err := x.Entry(dir, nth); err != nil || same != e {
+				t.Errorf("entry %d of folder %d: %+v (%v), want %+v", nth, dir, same, err, e)
+			}
+			nth++
 			name := prefix + e.Name
 			if e.Whiteout {
 				lines = append(lines, name+" whiteout")
@@ -100,6 +105,12 @@ func listing(t testing.TB, x *index.Index) []string {
 			if a.Mode&syscall.S_IFMT == folder {
 				list(e.Ino, name+"/")
 			}
+		}
+		if count, err := x.Count(dir); err != nil || count != nth {
+			t.Errorf("folder %d has %d entries (%v), want %d", dir, count, err, nth)
+		}
+		if _, err := x.Entry(dir, nth); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("entry %d of folder %d: %v, want that there is none", nth, dir, err)
 		}
 	}
 	list(index.Root, "")
@@ -134,6 +145,9 @@ func TestAttrSurvives(t *testing.T) {
 		}
 		if p, err := x.Path(e.Ino); err != nil || p != path {
 			t.Errorf("Path of %s = %q, %v", path, p, err)
+		}
+		if name, err := x.Name(e.Ino); err != nil || name != e.Name {
+			t.Errorf("Name of %s = %q, %v", path, name, err)
 		}
 	}
 	e, _ := walk(x, "etc/link")

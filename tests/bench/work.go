@@ -127,19 +127,22 @@ const copiedFiles = 1000
 
 // newCopyUp gives a work that appends to files of the image, to others in each round.
 func newCopyUp() func(dir string) (time.Duration, error) {
-	done := make(map[string]int) // by folder
+	left := make(map[string][]string) // by folder: an appended file may be no small one any more, so they are listed once
 	return func(dir string) (time.Duration, error) {
-		files, err := smallFilesOf(filepath.Join(dir, "usr"))
-		if err != nil {
-			return 0, err
+		if left[dir] == nil {
+			files, err := smallFilesOf(dir)
+			if err != nil {
+				return 0, err
+			}
+			left[dir] = files
 		}
-		first := done[dir]
-		done[dir] += copiedFiles
-		if len(files) < done[dir] {
-			return 0, fmt.Errorf("%s: %d small files, too few for so many rounds", dir, len(files))
+		files := left[dir]
+		if len(files) < copiedFiles {
+			return 0, fmt.Errorf("%s: %d small files are left, too few for so many rounds", dir, len(files))
 		}
+		left[dir] = files[copiedFiles:]
 		start := time.Now()
-		for _, path := range files[first:done[dir]] {
+		for _, path := range files[:copiedFiles] {
 			if err := appendTo(path); err != nil {
 				return 0, err
 			}
