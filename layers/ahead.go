@@ -3,7 +3,7 @@ package layers
 import "io"
 
 const (
-	aheadPieces = 8
+	aheadPieces = 64
 	aheadSize   = 256 << 10
 )
 

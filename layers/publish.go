@@ -7,8 +7,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/micavm/mica/layers/index"
 )
 
@@ -24,14 +22,20 @@ func (s *Store) unpackBlob(ctx context.Context, blob Blob, p Progress) error {
 	if err := os.MkdirAll(root, 0o700); err != nil {
 		return err
 	}
+	disk, err := startWriteBack(tmp)
+	if err != nil {
+		return err
+	}
+	defer disk.close()
 	builder := index.NewBuilder(blob.DiffID.String())
-	if err := readVerified(ctx, blob, p, func(tar *verified) error { return unpack(tar, root, builder) }); err != nil {
+	err = readVerified(ctx, blob, p, func(tar *verified) error { return unpack(&counted{tar, disk.wrote}, root, builder) })
+	if err != nil {
 		return err
 	}
 	if err := writeIndex(filepath.Join(tmp, "index"), builder); err != nil {
 		return err
 	}
-	if err := syncFilesystem(tmp); err != nil {
+	if err := disk.finish(); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(base); err != nil { // something that is not a complete layer
@@ -59,22 +63,13 @@ func writeIndex(path string, b *index.Builder) error {
 	return f.Close()
 }
 
-// syncFilesystem waits until everything on the filesystem of dir is on the disk: one call for all files of a layer.
-func syncFilesystem(dir string) error {
-	return withFolder(dir, func(f *os.File) error { return unix.Syncfs(int(f.Fd())) })
-}
-
 func syncFolder(dir string) error {
-	return withFolder(dir, func(f *os.File) error { return f.Sync() })
-}
-
-func withFolder(dir string, do func(*os.File) error) error {
 	f, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if err := do(f); err != nil {
+	if err := f.Sync(); err != nil {
 		return fmt.Errorf("sync %s: %w", dir, err)
 	}
 	return nil

@@ -43,7 +43,7 @@ type unpacker struct {
 }
 
 // unpack reads the tar of one layer.
-func unpack(r *verified, root string, b *index.Builder) error {
+func unpack(r io.Reader, root string, b *index.Builder) error {
 	u := &unpacker{root: root, index: b, extractor: layer.NewTarExtractor(&layer.UnpackOptions{
 		OnDiskFormat: layer.DirRootfs{MapOptions: rootless()},
 	})}

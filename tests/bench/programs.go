@@ -10,12 +10,17 @@ import (
 )
 
 // programs measures programs at work inside mica overlay and kernel overlayfs, over a layer that has a repository, a project of npm's and mica's source.
-func (b *bench) programs() error {
+func (b *bench) programs() (err error) {
 	layer := filepath.Join(b.dir, "programs")
 	if err := b.writePrograms(layer); err != nil {
 		return err
 	}
-	m := mounter{program: b.program, dir: filepath.Join(b.dir, "programs-mounts"), lower: layer}
+	disk, remove, err := b.newDisk("programs-mounts")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, remove()) }()
+	m := mounter{program: b.program, dir: disk, lower: layer}
 	writable, err := m.writable(kernelOverlayfs)
 	if err != nil {
 		return err
@@ -57,7 +62,7 @@ func gitStatus(dir string) (time.Duration, error) {
 
 func npmInstall(dir string) (time.Duration, error) {
 	project := filepath.Join(dir, "npm")
-	if err := os.RemoveAll(filepath.Join(project, "node_modules")); err != nil {
+	if err := setAside(filepath.Join(project, "node_modules")); err != nil {
 		return 0, err
 	}
 	cmd := exec.Command("npm", "ci", "--offline", "--cache", filepath.Join(project, "cache"), "--ignore-scripts", "--no-audit", "--no-fund")
@@ -65,9 +70,21 @@ func npmInstall(dir string) (time.Duration, error) {
 	return timed(cmd)
 }
 
+// setAside moves a folder away, if there is one: to remove it would cost whoever makes files next.
+func setAside(dir string) error {
+	aside, err := os.MkdirTemp(filepath.Dir(dir), "aside-")
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(dir, filepath.Join(aside, "old")); !os.IsNotExist(err) {
+		return err
+	}
+	return nil
+}
+
 func goBuild(dir string) (time.Duration, error) {
 	cache := filepath.Join(dir, "go-cache")
-	if err := os.RemoveAll(cache); err != nil {
+	if err := setAside(cache); err != nil {
 		return 0, err
 	}
 	cmd := exec.Command("go", "build", "-mod=vendor", "-o", filepath.Join(dir, "guest-init"), "./guest-init")

@@ -44,23 +44,46 @@ func (b *bench) read() error {
 	return errors.Join(err, closeAll(images))
 }
 
-// write measures changes over the image's layers.
-func (b *bench) write() error {
+// write measures changes over the image's layers: first all that makes files, then what removes them.
+func (b *bench) write() (err error) {
 	m, err := b.mounter()
 	if err != nil {
 		return err
 	}
+	disk, remove, err := b.newDisk("write")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, remove()) }()
 	archive := filepath.Join(b.dir, "small.tar")
 	if err := writeArchive(archive); err != nil {
 		return err
 	}
+	m.dir = filepath.Join(disk, "durable")
+	err = b.writeIn(m, []work{copyUp(nil), untar(archive)}, []work{removal()})
+	if err != nil {
+		return err
+	}
+	m.dir, m.options = filepath.Join(disk, "volatile"), ",volatile"
+	volatile := copyUp(map[string]float64{fuseOverlayfs: 0.5})
+	volatile.name += ", mounted volatile: no fsync on any side"
+	return b.writeIn(m, []work{volatile})
+}
+
+// writeIn measures some works, and then some more, in one set of mounts.
+func (b *bench) writeIn(m mounter, parts ...[]work) error {
 	writable, err := m.writable(kernelOverlayfs, fuseOverlayfs)
 	if err != nil {
 		return err
 	}
-	rows, err := measureWorks(writingWorks(archive), writable, b.rounds)
-	b.add(rows...)
-	return errors.Join(err, closeAll(writable))
+	for _, works := range parts {
+		rows, err := measureWorks(works, writable, b.rounds)
+		if err != nil {
+			return errors.Join(err, closeAll(writable))
+		}
+		b.add(rows...)
+	}
+	return closeAll(writable)
 }
 
 // unpackLayers unpacks the layers as the peers read them, as root, and gives their folders, the topmost first.
@@ -105,6 +128,7 @@ type mounter struct {
 	dir     string
 	image   string // as mica mount takes it
 	lower   string // the same, as lowerdir= takes it
+	options string // more of them, for what is writable
 }
 
 func (m mounter) folder(elem ...string) (string, error) {
@@ -137,7 +161,7 @@ func (m mounter) writable(peers ...string) ([]union, error) {
 			}
 			options += "," + part + "dir=" + dir
 		}
-		u, err := m.mount(kind, "writable", options)
+		u, err := m.mount(kind, "writable", options+m.options)
 		if err != nil {
 			return unions, errors.Join(err, closeAll(unions))
 		}

@@ -37,24 +37,38 @@ func readingWorks() []work {
 	}
 }
 
-// writingWorks change files of the image, unpack an archive of small files, and remove what was unpacked.
-func writingWorks(archive string) []work {
-	return []work{
-		{fmt.Sprintf("copy-up of %d files", copiedFiles), false, newCopyUp(), map[string]float64{fuseOverlayfs: 0.5}},
-		{fmt.Sprintf("untar of %d small files", smallFiles), false, func(dir string) (time.Duration, error) {
-			time.Sleep(untilRemovedIsForgotten)
-			return timed(exec.Command("tar", "-C", dir, "-xf", archive))
-		}, map[string]float64{kernelOverlayfs: 10, fuseOverlayfs: 0.45}},
-		{"rm -rf of them", false, func(dir string) (time.Duration, error) {
-			return timed(exec.Command("rm", "-rf", filepath.Join(dir, "small")))
-		}, map[string]float64{fuseOverlayfs: 0.5}},
-	}
+// copyUp changes files of the image.
+func copyUp(targets map[string]float64) work {
+	return work{fmt.Sprintf("copy-up of %d files", copiedFiles), false, newCopyUp(), targets}
 }
 
-// untilRemovedIsForgotten is how long a removed file makes it slow to create others: ext4 does not reuse an inode number for 5 s, and
-// until then looks at each of those whenever it needs one (recently_deleted in Linux's fs/ext4/ialloc.c). What one side removed would
-// be the next side's time, and most of it.
-const untilRemovedIsForgotten = 6 * time.Second
+// untar unpacks an archive of small files, in each round to another folder.
+func untar(archive string) work {
+	return work{fmt.Sprintf("untar of %d small files", smallFiles), false, func(dir string) (time.Duration, error) {
+		into, err := os.MkdirTemp(dir, smallPrefix)
+		if err != nil {
+			return 0, err
+		}
+		return timed(exec.Command("tar", "-C", into, "-xf", archive))
+	}, map[string]float64{kernelOverlayfs: 10, fuseOverlayfs: 0.45}}
+}
+
+// smallPrefix begins the names of the folders with small files.
+const smallPrefix = "small-"
+
+// removal removes what one round of untar has made.
+func removal() work {
+	return work{"rm -rf of them", false, func(dir string) (time.Duration, error) {
+		made, err := filepath.Glob(filepath.Join(dir, smallPrefix+"*"))
+		if err != nil {
+			return 0, err
+		}
+		if len(made) == 0 {
+			return 0, fmt.Errorf("%s: nothing to remove", dir)
+		}
+		return timed(exec.Command("rm", "-rf", made[0]))
+	}, map[string]float64{fuseOverlayfs: 0.5}}
+}
 
 func find(dir string) (time.Duration, error) {
 	return timed(exec.Command("find", dir, "-xdev", "-printf", ""))
@@ -130,11 +144,13 @@ func newCopyUp() func(dir string) (time.Duration, error) {
 	left := make(map[string][]string) // by folder: an appended file may be no small one any more, so they are listed once
 	return func(dir string) (time.Duration, error) {
 		if left[dir] == nil {
-			files, err := smallFilesOf(dir)
-			if err != nil {
-				return 0, err
+			for _, folder := range []string{"etc", "usr", "var"} { // srv has names that fuse-overlayfs ends at
+				files, err := smallFilesOf(filepath.Join(dir, folder))
+				if err != nil {
+					return 0, err
+				}
+				left[dir] = append(left[dir], files...)
 			}
-			left[dir] = files
 		}
 		files := left[dir]
 		if len(files) < copiedFiles {
