@@ -132,13 +132,14 @@ func (l *listing) begin(entries []listEntry) {
 	l.entries = entries
 }
 
-// letGo drops the listing of a folder that has been read to its end, if only layers have it: they give the same again. When it
-// comes to the upper, it is listed once more, so that cookies stay what they were.
+// letGo drops the listing of a folder that has been read to its end, if only indexed layers have it: they give the same again, and
+// soon. When it comes to the upper, it is listed once more, so that cookies stay what they were.
 func (d *inode) letGo() {
 	d.dir.names.Lock()
 	defer d.dir.names.Unlock()
 	l := d.dir.listing
-	if l == nil || l.touched || d.dir.changes || d.inUpper() || d.isGone() || d.syntheticNode() != nil || d.fs.shared() {
+	indexed := !slices.ContainsFunc(d.lowers, func(p lowerNode) bool { _, ok := p.layer.(*indexedLower); return !ok })
+	if l == nil || !indexed || l.touched || d.dir.changes || d.inUpper() || d.isGone() || d.syntheticNode() != nil || d.fs.shared() {
 		return
 	}
 	l.drop()
