@@ -11,9 +11,10 @@ import (
 
 // ConnectOptions say what a front end may do.
 type ConnectOptions struct {
-	ReadOnly bool // the client has mounted it so, and asks for no change
-	Guest    bool // the client cannot be notified: virtiofs
-	View     View
+	ReadOnly    bool // the client has mounted it so, and asks for no change
+	Guest       bool // the client cannot be notified: virtiofs
+	Passthrough bool // the kernel has the contents of files in the upper from the host's files, where it can: root's /dev/fuse only
+	View        View
 }
 
 // A Connection is one front end's way to the union: a fuse.RawFileSystem with node ids and handles of its own.
@@ -30,6 +31,8 @@ type Connection struct {
 	files    openFiles
 	device   atomic.Pointer[device] // nil: no kernel that can be told of changes
 	once     sync.Once
+
+	passthrough passthrough
 }
 
 // Connect adds a front end.

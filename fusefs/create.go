@@ -378,7 +378,7 @@ func (c *Connection) answerOpen(d, n *inode, fd int, in *fuse.CreateIn, out *fus
 		c.handles.remove(id).close()
 		return err
 	}
-	out.Fh, out.OpenFlags = id, c.openFlags(n)
+	c.answerOpened(h, id, &out.OpenOut)
 	return nil
 }
 

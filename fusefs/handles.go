@@ -15,6 +15,7 @@ type handle struct {
 	inode *inode
 	flags uint32
 	write bool
+	kind  openKind // guarded by Connection.passthrough
 
 	mu      sync.Mutex
 	backing *descriptor // nil: a folder
@@ -185,11 +186,11 @@ func (c *Connection) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut)
 		}
 		c.fs.tree.RLock()
 		defer c.fs.tree.RUnlock()
-		_, id, err := c.open(n, in.Flags)
+		h, id, err := c.open(n, in.Flags)
 		if err != nil {
 			return err
 		}
-		out.Fh, out.OpenFlags = id, c.openFlags(n)
+		c.answerOpened(h, id, out)
 		return nil
 	})
 }
@@ -220,6 +221,7 @@ func (c *Connection) openForWriting(n *inode, in *fuse.OpenIn) error {
 // Release ends a handle.
 func (c *Connection) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 	if h := c.handles.remove(in.Fh); h != nil {
+		c.passthrough.closed(h, c.device.Load())
 		h.close()
 	}
 }

@@ -21,6 +21,7 @@ type MountOptions struct {
 	NoACL              bool // but for ACLs
 	Guest              bool // a guest is behind the mount: see ConnectOptions
 	Debug              bool
+	Passthrough        bool   // see ConnectOptions
 	Source             string // what /proc/mounts names, after "mica:"
 	View               View
 }
@@ -41,7 +42,7 @@ func (c *Connection) ServerOptions(debug bool) *fuse.MountOptions {
 		// HANDLE_KILLPRIV_V2: no getxattr before each write; the server drops setuid bits and capabilities.
 		ExtraCapabilities: fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_DONT_MASK | fuse.CAP_HANDLE_KILLPRIV_V2 |
 			fuse.CAP_SETXATTR_EXT | fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_PARALLEL_DIROPS | fuse.CAP_ASYNC_DIO,
-		// Every open reaches the server, and no file is handed to the kernel: the union serves what is current.
+		// Unless the profile says otherwise, every open reaches the server, and no file is handed to the kernel.
 		DisabledCapabilities: fuse.CAP_PASSTHROUGH | fuse.CAP_NO_OPEN_SUPPORT,
 	}
 	c.profile.tune(o)
@@ -140,7 +141,7 @@ func serve(fs *FS, fd int, o MountOptions) (*Mounted, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := fs.Connect(ConnectOptions{ReadOnly: o.ReadOnly, Guest: o.Guest, View: o.View})
+	c := fs.Connect(ConnectOptions{ReadOnly: o.ReadOnly, Guest: o.Guest, Passthrough: o.Passthrough, View: o.View})
 	options := c.ServerOptions(o.Debug)
 	options.EnableAcl = o.DefaultPermissions && !o.NoACL
 	device := newDevice(d, c, options)

@@ -5,18 +5,24 @@ import "github.com/hanwen/go-fuse/v2/fuse"
 // A profile is how much a client's kernel does without the server. A kernel that is told so once neither opens nor closes:
 // what it has cached it serves itself, and what it has not it asks for by node.
 type profile struct {
-	noOpen    bool // files are read by node
-	noOpenDir bool // folders are cached, and read by node
+	noOpen      bool // files are read by node
+	noOpenDir   bool // folders are cached, and read by node
+	passthrough bool // contents of files in the upper are the kernel's
 }
 
 // profileFor chooses what is right for a client.
 //
-// Without OPEN, nobody says who has a file open or for what: right where nobody writes. Without OPENDIR, all folders are
+// Without OPEN, nobody says who has a file open or for what: right where nobody writes. With passthrough, who opens files gets them. Without OPENDIR, all folders are
 // cached: right where all changes are the client's own. Of the synthetic layer's a client is told, or sees them by the folder's
 // time, which it asks for every second.
 func (c *Connection) profileFor(o ConnectOptions) profile {
 	own := !c.fs.shared() && c.exclusive()
-	return profile{noOpen: own && !c.guest && o.ReadOnly && c.fs.upper == nil, noOpenDir: own}
+	return profile{
+		noOpen:    own && !c.guest && o.ReadOnly && c.fs.upper == nil,
+		noOpenDir: own,
+		// A limit counts what is written.
+		passthrough: o.Passthrough && own && !c.guest && !o.ReadOnly && c.fs.upper != nil && c.fs.upper.limit.max == 0,
+	}
 }
 
 // tune gives the FUSE settings of a client of this profile.
@@ -25,6 +31,10 @@ func (p profile) tune(o *fuse.MountOptions) {
 		o.DisabledCapabilities &^= fuse.CAP_NO_OPEN_SUPPORT
 		// Attributes come out of the layers' indexes: it costs less to send them unasked than to be asked.
 		o.ExtraCapabilities &^= fuse.CAP_READDIRPLUS_AUTO
+	}
+	if p.passthrough {
+		o.DisabledCapabilities &^= fuse.CAP_PASSTHROUGH
+		o.MaxStackDepth = 1
 	}
 	if p.noOpenDir {
 		o.ExtraCapabilities |= fuse.CAP_NO_OPENDIR_SUPPORT

@@ -89,7 +89,9 @@ func (o overlayOptions) mountAsRoot(union *fusefs.FS, dir string) (*fusefs.Mount
 	if err := unix.Mount(o.source, dir, "fuse.mica", flags, options); err != nil {
 		return nil, fmt.Errorf("mount on %s: %w", dir, err)
 	}
-	m, err := fusefs.ServeDevice(union, dev, fusefs.MountOptions{ReadOnly: o.readOnly(), DefaultPermissions: true, NoACL: o.noACL, Debug: o.debug, View: o.shown()})
+	m, err := fusefs.ServeDevice(union, dev, fusefs.MountOptions{
+		ReadOnly: o.readOnly(), DefaultPermissions: true, NoACL: o.noACL, Debug: o.debug, Passthrough: o.passthrough, View: o.shown(),
+	})
 	if err != nil {
 		_ = unix.Unmount(dir, unix.MNT_DETACH)
 	}

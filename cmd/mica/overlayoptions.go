@@ -23,7 +23,9 @@ type overlayOptions struct {
 	noACL      bool    // the kernel does not obey ACLs
 	volatile   bool    // as noFsync, whatever else is asked for
 	noFsync    bool    // nothing is made durable
-	view       fusefs.View
+	// passthrough lets the kernel read and write files of the upper itself.
+	passthrough bool
+	view        fusefs.View
 	// squashToRoot shows root as the owner of all files: see shown.
 	squashToRoot bool
 	source       string // what the table of mounts shows
@@ -57,11 +59,12 @@ var overlayOptionsByName = map[string]overlayOption{
 	"squash_to_gid":  squashGID,
 	"squash_to_root": func(o *overlayOptions, _ string) error { o.squashToRoot = true; return nil },
 
-	"noxattrs": setNoXattrs,
-	"noacl":    func(o *overlayOptions, _ string) error { o.noACL = true; return nil },
-	"volatile": func(o *overlayOptions, _ string) error { o.volatile = true; return nil },
-	"fsync":    (*overlayOptions).setFsync,
-	"timeout":  (*overlayOptions).setTimeout,
+	"noxattrs":    setNoXattrs,
+	"noacl":       func(o *overlayOptions, _ string) error { o.noACL = true; return nil },
+	"volatile":    func(o *overlayOptions, _ string) error { o.volatile = true; return nil },
+	"fsync":       (*overlayOptions).setFsync,
+	"passthrough": func(o *overlayOptions, _ string) error { o.passthrough = true; return nil },
+	"timeout":     (*overlayOptions).setTimeout,
 
 	"plugins": func(_ *overlayOptions, v string) error {
 		if v == "" {

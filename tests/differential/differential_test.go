@@ -16,7 +16,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-var firstSeed = flag.Uint64("seed", 0, "the first seed of TestMica")
+var (
+	firstSeed   = flag.Uint64("seed", 0, "the first seed of TestMica")
+	passthrough = flag.Bool("passthrough", false, "have TestMica mount mica with passthrough")
+)
 
 // TestMica compares mica with kernel overlayfs: some seeds, or in a soak a million operations.
 func TestMica(t *testing.T) {
@@ -27,6 +30,9 @@ func TestMica(t *testing.T) {
 	}
 	start := time.Now()
 	c := comparison{dir: mount.Disk(t), want: overlay(reference), got: mica}
+	if *passthrough {
+		c.got = micaThrough
+	}
 	for seed := range uint64(seeds) {
 		compare(t, c, *firstSeed+seed, count)
 		if testenv.Soak() {
@@ -34,6 +40,15 @@ func TestMica(t *testing.T) {
 		}
 	}
 	t.Logf("%d operations of %d seeds in %s", seeds*count, seeds, time.Since(start).Round(time.Second))
+}
+
+// TestMicaWithPassthrough is TestMica, shorter, of a mount with passthrough.
+func TestMicaWithPassthrough(t *testing.T) {
+	testenv.Root(t)
+	c := comparison{dir: mount.Disk(t), want: overlay(reference), got: micaThrough}
+	for seed := range uint64(5) {
+		compare(t, c, seed, 500)
+	}
 }
 
 // TestOverlayItself has nothing to find: what overlayfs does is the same each time.

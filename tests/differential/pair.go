@@ -29,6 +29,12 @@ const reference = "redirect_dir=on,index=on,metacopy=on,xino=on"
 // mica mounts mica's union.
 func mica(s mount.Stack, dir string) (mount.Mount, error) { return mount.NewMica(s, dir) }
 
+// micaThrough mounts mica's union with passthrough.
+func micaThrough(s mount.Stack, dir string) (mount.Mount, error) {
+	s.Passthrough = true
+	return mount.NewMica(s, dir)
+}
+
 // A bench is where unions of the same lower layers are made, again and again.
 type bench struct {
 	dir     string

@@ -20,6 +20,12 @@ func TestMain(m *testing.M) {
 // TestMica checks files of mica, most of which begin in a layer and so come to the upper under the first operations.
 func TestMica(t *testing.T) {
 	testenv.Root(t)
+	t.Run("cached", func(t *testing.T) { checkAll(t, false) })
+	t.Run("passthrough", func(t *testing.T) { checkAll(t, true) })
+}
+
+func checkAll(t *testing.T, passthrough bool) {
+	t.Helper()
 	files, count := 8, 400
 	if testenv.Soak() {
 		files, count = 100, 2000
@@ -28,7 +34,9 @@ func TestMica(t *testing.T) {
 	dir := mount.Disk(t)
 	lower := filepath.Join(dir, "lower")
 	writeFiles(t, lower, files)
-	m, err := mount.NewMica(stack(t, dir, lower), makeDir(t, dir, "merged"))
+	layers := stack(t, dir, lower)
+	layers.Passthrough = passthrough
+	m, err := mount.NewMica(layers, makeDir(t, dir, "merged"))
 	if err != nil {
 		t.Fatal(err)
 	}

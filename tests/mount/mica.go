@@ -57,7 +57,7 @@ func serve(r request) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, fs.Close()) }()
-	mounted, err := fusefs.Mount(fs, r.Dir, fusefs.MountOptions{AllowOther: true, DefaultPermissions: true, Source: "mica"})
+	mounted, err := fusefs.Mount(fs, r.Dir, fusefs.MountOptions{AllowOther: true, DefaultPermissions: true, Source: "mica", Passthrough: r.Stack.Passthrough})
 	if err != nil {
 		return err
 	}

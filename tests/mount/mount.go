@@ -23,6 +23,8 @@ type Stack struct {
 	Indexes []string // one of layers/index for each of Lower; none: the folders hold the metadata. Kernel overlayfs needs none.
 	Upper   string
 	Work    string
+
+	Passthrough bool // of mica: see fusefs.ConnectOptions
 }
 
 // An Overlay is kernel overlayfs.
