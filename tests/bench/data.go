@@ -41,17 +41,52 @@ func (b *bench) data() error {
 	if err = errors.Join(err, closeAll(images)); err != nil {
 		return err
 	}
-	writable, err := m.writable(kernelOverlayfs)
-	if err != nil {
-		return err
-	}
 	written := []work{
 		{"fio, sequential write of 1 GiB", false, fio("write", "1M"), nil},
 		{"fio, random write of 64 MiB by 4 KiB", false, fio("randwrite", "4k", "--io_size=64M"), nil},
 	}
-	rows, err = measureWorks(written, writable, b.rounds)
+	if err := b.dataIn(m, written); err != nil {
+		return err
+	}
+	m.dir, m.own = filepath.Join(b.dir, "data-through"), ",passthrough"
+	target := map[string]float64{kernelOverlayfs: 1.1}
+	return b.dataIn(m, []work{
+		{"fio, sequential write of 1 GiB, passthrough", false, fio("write", "1M"), target},
+		{"fio, random write of 64 MiB by 4 KiB, passthrough", false, fio("randwrite", "4k", "--io_size=64M"), target},
+		{"fio, sequential read of what was written, passthrough", false, fio("read", "1M"), target},
+		{"fio, random read of it by 4 KiB, passthrough", false, fio("randread", "4k"), target},
+		{"open+read+close of 4 KiB files that were written, passthrough", false, readWritten, nil},
+	})
+}
+
+// dataIn measures works in mica overlay and kernel overlayfs.
+func (b *bench) dataIn(m mounter, works []work) error {
+	writable, err := m.writable(kernelOverlayfs)
+	if err != nil {
+		return err
+	}
+	rows, err := measureWorks(works, writable, b.rounds)
 	b.add(rows...)
 	return errors.Join(err, closeAll(writable))
+}
+
+// readWritten reads small files of the upper, which the first time it makes.
+func readWritten(dir string) (time.Duration, error) {
+	dir = filepath.Join(dir, "small")
+	err := os.Mkdir(dir, 0o755)
+	for i := 0; err == nil && i < 2000; i++ {
+		err = os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), make([]byte, 4096), 0o644)
+	}
+	if err != nil && !os.IsExist(err) {
+		return 0, err
+	}
+	files, err := smallFilesOf(dir)
+	if err != nil {
+		return 0, err
+	}
+	start := time.Now()
+	err = readAll(files)
+	return time.Since(start), err
 }
 
 func writeLarge(path string) error {

@@ -129,6 +129,7 @@ type mounter struct {
 	image   string // as mica mount takes it
 	lower   string // the same, as lowerdir= takes it
 	options string // more of them, for what is writable
+	own     string // and more, for mica overlay
 }
 
 func (m mounter) folder(elem ...string) (string, error) {
@@ -181,7 +182,7 @@ func (m mounter) mount(kind, what, options string) (union, error) {
 		_, err = timed(m.program.command("mount", "-d", "--image", m.image, dir))
 		u.close = func() error { _, err := timed(m.program.command("umount", dir)); return err }
 	case "mica overlay":
-		_, err = timed(m.program.command("overlay", "-o", options, dir))
+		_, err = timed(m.program.command("overlay", "-o", options+m.own, dir))
 	case kernelOverlayfs:
 		err = run("mount", "-t", "overlay", "-o", options, "overlay", dir)
 	case fuseOverlayfs:
