@@ -11,7 +11,8 @@ import (
 // passthrough has a client's kernel read, write and map files of the upper itself, on the file that it is given at OPEN. The kernel
 // lets the opens of one inode be of one kind: all through to one file, or none. So a file that is open otherwise, as one is which was
 // opened for reading before its copy-up, stays so until all have closed it. What is in the upper stays the same file. No layer's file is handed out:
-// the kernel would let the client write to it.
+// the kernel would let the client write to it. Nor is one with a set-ID bit, which the kernel leaves to the server to drop when it
+// writes; a file that gets the bit while it is open goes on being passed through, and keeps it.
 type passthrough struct {
 	mu     sync.Mutex
 	inodes map[*inode]*openKinds
@@ -55,7 +56,7 @@ func (p *passthrough) open(h *handle, d *device) (openKind, int32) {
 		k = &openKinds{}
 		p.inodes[h.inode] = k
 	}
-	if k.through == 0 && k.otherwise == 0 && h.current {
+	if k.through == 0 && k.otherwise == 0 && h.current && !h.inode.isSetID() {
 		if id, err := d.openBacking(h.backing); err == nil {
 			k.backing, k.through = id, 1
 			return through, id
@@ -67,6 +68,12 @@ func (p *passthrough) open(h *handle, d *device) (openKind, int32) {
 	}
 	k.otherwise++
 	return otherwise, 0
+}
+
+// isSetID reports whether the file has a set-ID bit, or may have. The caller holds the tree.
+func (n *inode) isSetID() bool {
+	own, err := n.knownOwner()
+	return err != nil || own.mode&(unix.S_ISUID|unix.S_ISGID) != 0
 }
 
 // closed is told of each handle that the kernel has released.

@@ -23,6 +23,7 @@ func TestOverlayOptions(t *testing.T) {
 		{[]string{"lowerdir=/a,rw,nosuid,dev,noexec,relatime"}, overlayOptions{lower: []string{"/a"}, flags: unix.MS_NOSUID | unix.MS_NOEXEC | unix.MS_RELATIME}},
 		{[]string{"lowerdir=/a,xattr_permissions=2,x-systemd.automount,_netdev,plugins="}, overlayOptions{lower: []string{"/a"}, flags: usual, stored: true}},
 		{[]string{"lowerdir=/a,volatile,fsync=1,noacl"}, overlayOptions{lower: []string{"/a"}, flags: usual, volatile: true, noACL: true}},
+		{[]string{"lowerdir=/a,passthrough"}, overlayOptions{lower: []string{"/a"}, flags: usual, passthrough: true}},
 		{[]string{"lowerdir=/a,fsync=0,noxattrs=1"}, overlayOptions{lower: []string{"/a"}, flags: usual, noFsync: true, view: fusefs.View{NoXattrs: true}}},
 		{[]string{"lowerdir=/a,timeout=0"}, overlayOptions{lower: []string{"/a"}, flags: usual, view: fusefs.View{Timeout: new(time.Duration)}}},
 		{[]string{"lowerdir=/a,uidmapping=0:1000:1:1:110000:65536,gidmapping=5:6:7"}, overlayOptions{lower: []string{"/a"}, flags: usual, view: fusefs.View{

@@ -43,16 +43,17 @@ func (b *bench) bootGuest() (_ *guest, err error) {
 	if err != nil {
 		return nil, err
 	}
+	disk, remove, err := b.newDisk("guest")
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), guestMinutes*time.Minute)
-	g := &guest{dir: filepath.Join(b.dir, "guest"), cancel: cancel}
+	g := &guest{dir: disk, cancel: cancel, servers: []func() error{remove}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, g.stop())
 		}
 	}()
-	if err := os.Mkdir(g.dir, 0o755); err != nil {
-		return nil, err
-	}
 	if err := g.serveMica(ctx, b.program); err != nil {
 		return nil, err
 	}

@@ -23,9 +23,11 @@ import (
 //     not tell who is in the group.
 //   - Setgid of a file whose ACL somebody outside its group removes: overlayfs drops it, as when one is set; ext4 does not, nor does the FUSE client
 //     tell.
+//   - With passthrough, set-ID bits that a file gets while it is open: a write drops them in overlayfs; in mica the kernel, which leaves that to
+//     the server, does not ask it.
 //   - Reserved xattrs: overlayfs escapes trusted.overlay.*, mica refuses user.overlay.* and its own.
 //
-// The generator leaves out the last five and the hidden names, the descriptions of files (tree.go) the others. Five are an operation's:
+// The generator leaves out the last six and the hidden names, the descriptions of files (tree.go) the others. Five are an operation's:
 //
 //   - Time of modification of a file that is opened for writing after a change of its metadata alone: overlayfs copies its data up then, and
 //     the copy's time is the file's. Mica puts the file's own back. setsTime finds it, and makes the two alike again.

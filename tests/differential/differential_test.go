@@ -31,7 +31,7 @@ func TestMica(t *testing.T) {
 	start := time.Now()
 	c := comparison{dir: mount.Disk(t), want: overlay(reference), got: mica}
 	if *passthrough {
-		c.got = micaThrough
+		c.got, c.through = micaThrough, true
 	}
 	for seed := range uint64(seeds) {
 		compare(t, c, *firstSeed+seed, count)
@@ -45,7 +45,7 @@ func TestMica(t *testing.T) {
 // TestMicaWithPassthrough is TestMica, shorter, of a mount with passthrough.
 func TestMicaWithPassthrough(t *testing.T) {
 	testenv.Root(t)
-	c := comparison{dir: mount.Disk(t), want: overlay(reference), got: micaThrough}
+	c := comparison{dir: mount.Disk(t), want: overlay(reference), got: micaThrough, through: true}
 	for seed := range uint64(5) {
 		compare(t, c, seed, 500)
 	}

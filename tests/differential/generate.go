@@ -27,6 +27,7 @@ type generator struct {
 	known   []string // paths that are probably there
 	folders []string // those of folders
 	layers  []Layer
+	through bool // no set-ID bit is given to what may be open: see allowed.go
 }
 
 func newGenerator(seed uint64) *generator {
@@ -180,6 +181,9 @@ func (g *generator) op() Op {
 	// ListXattr shows trusted.* by a capability, which as() does not take away, or in mica by the user.
 	if g.one(10) && op.Kind != ListXattr && !(op.Kind == RemoveXattr && op.Name == "system.posix_acl_access") {
 		op.As = 1000
+	}
+	if g.through && (op.Kind == Chmod || op.Kind == Fchmod) {
+		op.Mode &^= unix.S_ISUID | unix.S_ISGID
 	}
 	if g.one(10) && op.Mode&unix.S_ISGID == 0 {
 		op.Umask = pick[uint32](g, 0o022, 0o077, 0o777)

@@ -24,6 +24,7 @@ type difference struct {
 type comparison struct {
 	dir       string
 	want, got mounter
+	through   bool // got passes files through to the kernel
 }
 
 // treeEvery is how many operations go between two comparisons of the whole trees.
@@ -32,6 +33,7 @@ const treeEvery = 25
 // random does count operations of a seed. It returns the difference that it found, or nil.
 func (c comparison) random(seed uint64, count int) (*difference, error) {
 	g := newGenerator(seed)
+	g.through = c.through
 	found := &difference{Case: Case{Indexed: seed%2 == 1, Layers: g.layers}}
 	err := c.with(found.Case, func(p *pair) error {
 		return found.grow(g, p, count)
