@@ -36,7 +36,7 @@ func report(w io.Writer, rounds int, found result) {
 Written by %s: every line is the median of %d rounds (of boots, at least %d) in which all sides take turns on the same disk, so that a machine
 that gets slower gets slower for all; one round more goes before and is not counted. The seconds are this machine's; the ratios are what can be compared.
 Cold is after %s: FUSE loses its pages with its inodes, and that is part of its cost. Mica shows the Debian image out of its
-store, the peers show its layers unpacked as root; writing is measured in %s over the same unpacked layers.
+store, the peers show its layers unpacked as root; writing is measured in %s over the same unpacked layers, on a new ext4 filesystem in a file.
 
 In a guest (at most %d rounds), both shares are the same machine's: the image below an upper on the same disk, mica's as %s serves it, virtiofsd with
 cache=always; pages are forgotten too where it says cold, and time is taken outside, as a guest's own clock is emulated. The emulated AMD-V host is one boot, in which
