@@ -60,8 +60,7 @@ func (d *device) setMemory(m *memory) error {
 	return errors.Join(errs...)
 }
 
-// dispatch answers r here if it is quick, else lets somebody else do it. Quick requests of a queue are answered in
-// order, as FORGET and INTERRUPT want it.
+// dispatch answers r here if it is quick, else lets somebody else do it. So FORGET and INTERRUPT, which are quick, come after what they are about.
 func (d *device) dispatch(r *request, b *scratch) {
 	switch {
 	case r.quick():

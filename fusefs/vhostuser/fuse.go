@@ -148,6 +148,15 @@ func (r *request) quick() bool {
 	return false
 }
 
+// slow knows the requests that wait for a disk, or for another request, by their nature.
+func (r *request) slow() bool {
+	switch r.opcode() {
+	case opSetlkw, opFsync, opFsyncdir, opFallocate, opCopyFileRange, opSyncfs:
+		return true
+	}
+	return false
+}
+
 // scratch is what a goroutine that answers requests keeps between them.
 type scratch struct {
 	in, out     []byte

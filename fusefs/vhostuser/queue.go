@@ -14,6 +14,10 @@ import (
 const (
 	// interruptAfter is how long requests may take to finish by themselves when their queue stops.
 	interruptAfter = 100 * time.Millisecond
+	// reliefAfter is how long a request may take before another goroutine takes those that come after it.
+	reliefAfter = 5 * time.Millisecond
+	// maxTakers is how many goroutines of a queue answer what they took. Then what may take time goes to the workers.
+	maxTakers = 8
 	// drainTimeout is how long a filesystem that does not heed interrupts can hold up a queue that stops.
 	drainTimeout = 5 * time.Second
 )
@@ -46,15 +50,24 @@ func newQueue(d *device, index int) *queue {
 	return &queue{device: d, index: index, kick: -1, call: -1, errFD: -1}
 }
 
-// poller is the goroutine that waits for kicks. It waits in the runtime's poller rather than in poll(2), so that the
-// workers it woke can have its processor at once, and a deadline in the past wakes it.
+// poller is the goroutines that wait for kicks, one at a time: it takes a request, and answers it, so that no other is woken for a guest
+// that asks one thing after the other. When an answer takes long, another goroutine takes what comes next; whoever is done with an
+// answer, and finds that another one takes, ends.
 type poller struct {
-	queue   *queue
-	kick    *os.File      // eventfd
-	every   time.Duration // how long to wait for a kick at most; 0 for ever
-	stopped bool          // guarded by queue.mu
-	stop    chan struct{} // closed when stopped is set
-	done    chan struct{} // closed when the goroutine is gone
+	queue *queue
+	kick  *os.File      // eventfd
+	every time.Duration // how long to wait for a kick at most; 0 for ever
+	stop  chan struct{} // closed when stopped is set
+	done  chan struct{} // closed when the goroutines are gone
+
+	// Guarded by queue.mu.
+	stopped bool
+	taking  bool // a goroutine takes requests, or did until the stop
+	takers  int  // goroutines that take or answer
+	relief  *time.Timer
+	armed   bool
+	taken   uint64 // requests that were answered by whoever took them
+	seen    uint64 // taken when relief was armed
 }
 
 // start begins to serve the queue once everything it takes is known.
@@ -75,7 +88,12 @@ func (q *queue) start() error {
 	q.broken = nil
 	q.memory = q.device.memory.hold()
 	q.poller = p
-	go p.run()
+	p.relief = time.AfterFunc(time.Hour, p.relieve)
+	p.taking, p.takers = true, 1
+	go func() {
+		q.begin()
+		p.run()
+	}()
 	return nil
 }
 
@@ -140,24 +158,87 @@ func panicError(p any) error {
 }
 
 func (p *poller) run() {
-	defer close(p.done)
-	defer p.kick.Close()
+	defer p.leave()
 	debug.SetPanicOnFault(true)
 	var b scratch
-	p.queue.begin()
 	for {
 		r, more := p.queue.next(p)
-		if !more {
+		switch {
+		case !more:
 			return
-		}
-		if r != nil {
+		case r != nil && p.pass(r):
+			p.queue.serve(r, &b)
+			if !p.resume() {
+				return
+			}
+		case r != nil:
 			p.queue.device.dispatch(r, &b)
-		} else if err := p.wait(); err != nil {
-			p.queue.mu.Lock()
-			p.queue.fail(err)
-			p.queue.mu.Unlock()
-			<-p.stop
+		default:
+			if err := p.wait(); err != nil {
+				p.queue.mu.Lock()
+				p.queue.fail(err)
+				p.queue.mu.Unlock()
+				<-p.stop
+			}
 		}
+	}
+}
+
+// pass lets go of the taking, so that another goroutine can have it if the answer to r takes long; it is false when r is not to be answered here.
+func (p *poller) pass(r *request) bool {
+	if r.slow() {
+		return false
+	}
+	p.queue.mu.Lock()
+	defer p.queue.mu.Unlock()
+	if p.takers >= maxTakers {
+		return false
+	}
+	p.taking = false
+	p.taken++
+	if !p.armed {
+		p.armed, p.seen = true, p.taken
+		p.relief.Reset(reliefAfter)
+	}
+	return true
+}
+
+// resume takes up the taking again; it is false when another goroutine has it.
+func (p *poller) resume() bool {
+	p.queue.mu.Lock()
+	defer p.queue.mu.Unlock()
+	if p.taking {
+		return false
+	}
+	p.taking = true
+	return true
+}
+
+func (p *poller) relieve() {
+	p.queue.mu.Lock()
+	defer p.queue.mu.Unlock()
+	switch {
+	case p.taking || p.stopped:
+		p.armed = false
+	case p.seen != p.taken:
+		p.seen = p.taken
+		p.relief.Reset(reliefAfter)
+	default:
+		p.armed = false
+		p.taking = true
+		p.takers++
+		go p.run()
+	}
+}
+
+// leave is the end of a goroutine; the last one ends the poller.
+func (p *poller) leave() {
+	p.queue.mu.Lock()
+	defer p.queue.mu.Unlock()
+	if p.takers--; p.takers == 0 {
+		p.relief.Stop()
+		p.kick.Close()
+		close(p.done)
 	}
 }
 
