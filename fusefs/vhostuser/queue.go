@@ -3,6 +3,7 @@ package vhostuser
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime/debug"
 	"sync"
@@ -55,8 +56,9 @@ func newQueue(d *device, index int) *queue {
 // answer, and finds that another one takes, ends.
 type poller struct {
 	queue *queue
-	kick  *os.File      // eventfd
-	every time.Duration // how long to wait for a kick at most; 0 for ever
+	kick  int           // eventfd
+	wake  int           // eventfd, by which it is told to look at the queue's state
+	every int           // milliseconds to wait for a kick at most; -1 for ever
 	stop  chan struct{} // closed when stopped is set
 	done  chan struct{} // closed when the goroutines are gone
 
@@ -99,21 +101,37 @@ func (q *queue) start() error {
 
 // newPoller makes a poller of the kick descriptor, which it then owns.
 func (q *queue) newPoller() (*poller, error) {
-	p := &poller{queue: q, stop: make(chan struct{}), done: make(chan struct{})}
+	p := &poller{queue: q, kick: q.kick, every: -1, stop: make(chan struct{}), done: make(chan struct{})}
 	if q.kickless {
-		p.every = time.Millisecond
-		var err error
-		if q.kick, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-			return nil, fmt.Errorf("create eventfd: %w", err)
-		}
+		p.every = 1
 	}
-	p.kick = os.NewFile(uintptr(q.kick), "kick")
 	q.kick, q.kickless = -1, false
-	if err := p.kick.SetReadDeadline(time.Time{}); err != nil {
-		p.kick.Close()
-		return nil, fmt.Errorf("kick descriptor is no eventfd: %w", err)
+	err := checkKick(p.kick)
+	if err == nil {
+		p.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+		err = os.NewSyscallError("eventfd", err)
+	}
+	if err != nil {
+		closeFD(&p.kick)
+		return nil, err
 	}
 	return p, nil
+}
+
+// checkKick refuses what would always be ready to be read.
+func checkKick(fd int) error {
+	if fd < 0 {
+		return nil
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return os.NewSyscallError("fstat", err)
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG, unix.S_IFDIR, unix.S_IFBLK, unix.S_IFCHR:
+		return errors.New("kick descriptor is no eventfd")
+	}
+	return nil
 }
 
 // move puts a running queue onto another memory or other addresses.
@@ -237,30 +255,31 @@ func (p *poller) leave() {
 	defer p.queue.mu.Unlock()
 	if p.takers--; p.takers == 0 {
 		p.relief.Stop()
-		p.kick.Close()
+		closeFD(&p.kick)
+		closeFD(&p.wake)
 		close(p.done)
 	}
 }
 
-// wait sleeps until there is a kick or something else to see to.
+// wait sleeps until there is a kick or something else to see to. It sleeps in poll(2), not in the runtime's poller: a goroutine that waits
+// there gives its processor to others, who look for work before they sleep, and the guest's own processor is one of few.
 func (p *poller) wait() error {
-	if p.every > 0 {
-		p.kick.SetReadDeadline(time.Now().Add(p.every))
-		p.queue.mu.Lock()
-		if p.stopped { // its deadline was overwritten
-			p.kick.SetReadDeadline(time.Unix(1, 0))
+	waited := []unix.PollFd{{Fd: int32(p.kick), Events: unix.POLLIN}, {Fd: int32(p.wake), Events: unix.POLLIN}}
+	if _, err := unix.Poll(waited, p.every); err != nil && err != unix.EINTR {
+		return os.NewSyscallError("poll", err)
+	}
+	for _, w := range waited {
+		if w.Revents == 0 {
+			continue
 		}
-		p.queue.mu.Unlock()
-	}
-	var value [8]byte
-	_, err := p.kick.Read(value[:])
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		p.queue.mu.Lock()
-		defer p.queue.mu.Unlock()
-		err = p.kick.SetReadDeadline(time.Time{}) // what woke this is looked at next
-	}
-	if err != nil {
-		return fmt.Errorf("read kick: %w", err)
+		var value [8]byte
+		n, err := unix.Read(int(w.Fd), value[:])
+		if err == nil && n == 0 {
+			err = io.EOF
+		}
+		if err != nil && err != unix.EAGAIN && err != unix.EINTR {
+			return fmt.Errorf("read kick: %w", err)
+		}
 	}
 	return nil
 }
@@ -382,7 +401,7 @@ func (q *queue) drop(r *request) {
 // wakeUp makes the poller look at the queue's state again. It is called with q.mu held.
 func (q *queue) wakeUp() {
 	if q.poller != nil {
-		q.poller.kick.SetReadDeadline(time.Unix(1, 0))
+		signal(q.poller.wake)
 	}
 }
 
