@@ -93,6 +93,7 @@ func (q *queue) start() error {
 	p.relief = time.AfterFunc(time.Hour, p.relieve)
 	p.taking, p.takers = true, 1
 	go func() {
+		debug.SetPanicOnFault(true)
 		q.begin()
 		p.run()
 	}()
