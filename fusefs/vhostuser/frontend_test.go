@@ -164,6 +164,13 @@ func pair(a, b uint32) []byte {
 func (f *frontend) startQueue(i int, s setup) *driver {
 	f.t.Helper()
 	q := newDriver(f, i, s)
+	f.bringUp(q, i, s)
+	return q
+}
+
+// bringUp tells the back end all of queue i.
+func (f *frontend) bringUp(q *driver, i int, s setup) {
+	f.t.Helper()
 	f.queues = append(f.queues, q)
 	index := uint32(i)
 	f.tell(8, pair(index, uint32(s.size)))
@@ -172,7 +179,6 @@ func (f *frontend) startQueue(i int, s setup) *driver {
 	f.tell(12, u64Payload(uint64(i)), q.kick)
 	f.tell(13, u64Payload(uint64(i)), q.call)
 	f.tell(18, pair(index, 1))
-	return q
 }
 
 // send writes one request, with a wish for no answer.

@@ -312,17 +312,41 @@ func TestMemoryTakenAway(t *testing.T) {
 
 func TestMemoryCutOff(t *testing.T) {
 	f := boot(t, newTestFS(t), Options{}, plain)
-	if err := unix.Ftruncate(f.memfd, 0); err != nil {
-		t.Fatal(err)
-	}
+	f.cutMemoryOff()
 	signal(f.queues[1].kick)
-	for deadline := time.Now().Add(patience); !f.logged("memory is gone"); runtime.Gosched() {
-		if time.Now().After(deadline) {
-			t.Fatalf("log %q", f.logs)
-		}
-	}
+	f.awaitLog("memory is gone")
 	if err := f.hangUp(); err != nil {
 		t.Errorf("Serve: %v", err)
+	}
+}
+
+// TestMemoryCutOffBeforeStart has the memory gone when the queue looks at it for the first time.
+func TestMemoryCutOffBeforeStart(t *testing.T) {
+	f := dial(t, newTestFS(t), Options{Queues: plain.queues})
+	f.hello(plain.features)
+	f.shareMemory()
+	q := newDriver(f, 0, plain)
+	f.cutMemoryOff()
+	f.bringUp(q, 0, plain)
+	f.awaitLog("memory is gone")
+	if err := f.hangUp(); err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+}
+
+func (f *frontend) cutMemoryOff() {
+	f.t.Helper()
+	if err := unix.Ftruncate(f.memfd, 0); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+func (f *frontend) awaitLog(words string) {
+	f.t.Helper()
+	for deadline := time.Now().Add(patience); !f.logged(words); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			f.t.Fatalf("log %q", f.logs)
+		}
 	}
 }
 
