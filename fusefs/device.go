@@ -5,33 +5,24 @@ import (
 	"log"
 	"runtime"
 	"sync"
-	"time"
 	"unsafe"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"github.com/micavm/mica/fusefs/relay"
 )
 
 // A device is a /dev/fuse descriptor, and answers the requests that come out of it.
 //
-// One goroutine reads at a time, and answers what it has read itself: a client that asks one thing after the other is served
-// by one thread, and no other is woken for it. The reading passes to another goroutine while a request takes long, and when
-// more are waiting; whoever is done with a request, and finds that another one reads, ends.
+// One goroutine reads at a time, and answers what it has read itself. The reading passes to another goroutine while a request takes
+// long, and when more are waiting.
 type device struct {
 	fd       *descriptor
 	requests *fuse.ProtocolServer
 	buffers  sync.Pool // of *deviceBuffers
 	ended    chan struct{}
-
-	mu      sync.Mutex
-	reading bool // a goroutine reads, or the mount is gone
-	readers int  // goroutines that read or answer
-
-	// relief has another goroutine read when the one that did is at a request for long: a disk, or a lock.
-	relief *time.Timer
-	armed  bool
-	taken  uint64 // requests that were answered by whoever read them
-	seen   uint64 // taken when relief was armed
+	relay    *relay.Relay
 }
 
 // deviceBuffers hold the largest request and the largest reply. Pages that were never used take no memory.
@@ -41,8 +32,7 @@ type deviceBuffers struct {
 
 const (
 	// maxReaders is how many goroutines answer at once because more requests are waiting. What takes long adds to them.
-	maxReaders  = 16
-	reliefAfter = 5 * time.Millisecond
+	maxReaders = 16
 
 	// yieldEvery is how many requests a goroutine answers before it yields. Go's scheduler takes the processor from one in a system
 	// call when its time slice of 10 ms ends, and then looks every 20 µs for more to take; who yields has a new slice.
@@ -52,20 +42,17 @@ const (
 func newDevice(fd *descriptor, c *Connection, o *fuse.MountOptions) *device {
 	d := &device{fd: fd, requests: fuse.NewProtocolServer(c, o), ended: make(chan struct{})}
 	d.buffers.New = func() any { return new(deviceBuffers) }
-	d.relief = time.AfterFunc(time.Hour, d.relieve)
+	d.relay = relay.New(d.readAndAnswer)
 	return d
 }
 
 // serve answers until the mount is gone.
 func (d *device) serve() {
 	defer d.fd.release()
-	defer d.relief.Stop()
 	if !d.initialize() {
 		return
 	}
-	d.mu.Lock()
-	d.startReader()
-	d.mu.Unlock()
+	d.relay.Another()
 	<-d.ended
 }
 
@@ -80,14 +67,8 @@ func (d *device) initialize() bool {
 	return ok
 }
 
-// startReader has another goroutine read. The caller holds mu.
-func (d *device) startReader() {
-	d.reading = true
-	d.readers++
-	go d.readAndAnswer()
-}
-
 func (d *device) readAndAnswer() {
+	defer d.leave()
 	b := d.buffers.Get().(*deviceBuffers)
 	defer d.buffers.Put(b)
 	for answered := 0; ; answered++ {
@@ -95,13 +76,12 @@ func (d *device) readAndAnswer() {
 			runtime.Gosched()
 		}
 		request, ok := d.read(b.in[:])
-		if !ok {
-			d.end()
+		if !ok { // the mount is gone, and nobody takes over
 			return
 		}
 		d.pass(request)
 		d.answer(request, b.out[:])
-		if !d.resume() {
+		if !d.relay.Resume() {
 			return
 		}
 	}
@@ -126,57 +106,15 @@ func (d *device) read(b []byte) ([]byte, bool) {
 
 // pass lets go of the reading while request is answered: to another goroutine at once, or to whom it may concern.
 func (d *device) pass(request []byte) {
-	now := isSlow(request) || d.isAnyWaiting(request)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if now {
-		d.startReader()
+	if isSlow(request) || d.isAnyWaiting(request) {
+		d.relay.Another()
 		return
 	}
-	d.reading = false
-	d.taken++
-	if !d.armed {
-		d.armed, d.seen = true, d.taken
-		d.relief.Reset(reliefAfter)
-	}
-}
-
-// resume takes up the reading again; it is false when another goroutine has it.
-func (d *device) resume() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.reading {
-		d.leave()
-		return false
-	}
-	d.reading = true
-	return true
-}
-
-func (d *device) relieve() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	switch {
-	case d.reading:
-		d.armed = false
-	case d.seen != d.taken:
-		d.seen = d.taken
-		d.relief.Reset(reliefAfter)
-	default:
-		d.armed = false
-		d.startReader()
-	}
-}
-
-// end is for the goroutine that reads and finds the mount gone: nobody takes over.
-func (d *device) end() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.leave()
+	d.relay.Pass()
 }
 
 func (d *device) leave() {
-	if d.readers--; d.readers == 0 {
+	if d.relay.Leave() {
 		close(d.ended)
 	}
 }
@@ -197,10 +135,7 @@ func (d *device) isAnyWaiting(request []byte) bool {
 	case opForget, opBatchForget, opRelease, opReleasedir:
 		return false
 	}
-	d.mu.Lock()
-	enough := d.readers >= maxReaders
-	d.mu.Unlock()
-	if enough {
+	if d.relay.Goroutines() >= maxReaders {
 		return false
 	}
 	waiting := []unix.PollFd{{Fd: int32(d.fd.fd), Events: unix.POLLIN}}

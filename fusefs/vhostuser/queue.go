@@ -10,13 +10,13 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/micavm/mica/fusefs/relay"
 )
 
 const (
 	// interruptAfter is how long requests may take to finish by themselves when their queue stops.
 	interruptAfter = 100 * time.Millisecond
-	// reliefAfter is how long a request may take before another goroutine takes those that come after it.
-	reliefAfter = 5 * time.Millisecond
 	// maxTakers is how many goroutines of a queue answer what they took. Then what may take time goes to the workers.
 	maxTakers = 8
 	// drainTimeout is how long a filesystem that does not heed interrupts can hold up a queue that stops.
@@ -51,9 +51,8 @@ func newQueue(d *device, index int) *queue {
 	return &queue{device: d, index: index, kick: -1, call: -1, errFD: -1}
 }
 
-// poller is the goroutines that wait for kicks, one at a time: it takes a request, and answers it, so that no other is woken for a guest
-// that asks one thing after the other. When an answer takes long, another goroutine takes what comes next; whoever is done with an
-// answer, and finds that another one takes, ends.
+// poller is the goroutines that wait for kicks, one at a time: it takes a request, and answers it. When an answer takes long, another one
+// takes what comes next.
 type poller struct {
 	queue *queue
 	kick  int           // eventfd
@@ -61,15 +60,10 @@ type poller struct {
 	every int           // milliseconds to wait for a kick at most; -1 for ever
 	stop  chan struct{} // closed when stopped is set
 	done  chan struct{} // closed when the goroutines are gone
+	relay *relay.Relay
+	begin sync.Once // the ring is taken up
 
-	// Guarded by queue.mu.
-	stopped bool
-	taking  bool // a goroutine takes requests, or did until the stop
-	takers  int  // goroutines that take or answer
-	relief  *time.Timer
-	armed   bool
-	taken   uint64 // requests that were answered by whoever took them
-	seen    uint64 // taken when relief was armed
+	stopped bool // guarded by queue.mu
 }
 
 // start begins to serve the queue once everything it takes is known.
@@ -90,19 +84,14 @@ func (q *queue) start() error {
 	q.broken = nil
 	q.memory = q.device.memory.hold()
 	q.poller = p
-	p.relief = time.AfterFunc(time.Hour, p.relieve)
-	p.taking, p.takers = true, 1
-	go func() {
-		debug.SetPanicOnFault(true)
-		q.begin()
-		p.run()
-	}()
+	p.relay.Another()
 	return nil
 }
 
 // newPoller makes a poller of the kick descriptor, which it then owns.
 func (q *queue) newPoller() (*poller, error) {
 	p := &poller{queue: q, kick: q.kick, every: -1, stop: make(chan struct{}), done: make(chan struct{})}
+	p.relay = relay.New(p.run)
 	if q.kickless {
 		p.every = 1
 	}
@@ -179,6 +168,7 @@ func panicError(p any) error {
 func (p *poller) run() {
 	defer p.leave()
 	debug.SetPanicOnFault(true)
+	p.begin.Do(p.queue.begin)
 	var b scratch
 	for {
 		r, more := p.queue.next(p)
@@ -187,7 +177,7 @@ func (p *poller) run() {
 			return
 		case r != nil && p.pass(r):
 			p.queue.serve(r, &b)
-			if !p.resume() {
+			if !p.relay.Resume() {
 				return
 			}
 		case r != nil:
@@ -203,59 +193,20 @@ func (p *poller) run() {
 	}
 }
 
-// pass lets go of the taking, so that another goroutine can have it if the answer to r takes long; it is false when r is not to be answered here.
+// pass lets go of the taking while r is answered; it is false when r is not to be answered here.
 func (p *poller) pass(r *request) bool {
-	if r.slow() {
+	if r.slow() || p.relay.Goroutines() >= maxTakers {
 		return false
 	}
-	p.queue.mu.Lock()
-	defer p.queue.mu.Unlock()
-	if p.takers >= maxTakers {
-		return false
-	}
-	p.taking = false
-	p.taken++
-	if !p.armed {
-		p.armed, p.seen = true, p.taken
-		p.relief.Reset(reliefAfter)
-	}
+	p.relay.Pass()
 	return true
-}
-
-// resume takes up the taking again; it is false when another goroutine has it.
-func (p *poller) resume() bool {
-	p.queue.mu.Lock()
-	defer p.queue.mu.Unlock()
-	if p.taking {
-		return false
-	}
-	p.taking = true
-	return true
-}
-
-func (p *poller) relieve() {
-	p.queue.mu.Lock()
-	defer p.queue.mu.Unlock()
-	switch {
-	case p.taking || p.stopped:
-		p.armed = false
-	case p.seen != p.taken:
-		p.seen = p.taken
-		p.relief.Reset(reliefAfter)
-	default:
-		p.armed = false
-		p.taking = true
-		p.takers++
-		go p.run()
-	}
 }
 
 // leave is the end of a goroutine; the last one ends the poller.
 func (p *poller) leave() {
 	p.queue.mu.Lock()
 	defer p.queue.mu.Unlock()
-	if p.takers--; p.takers == 0 {
-		p.relief.Stop()
+	if p.relay.Leave() {
 		closeFD(&p.kick)
 		closeFD(&p.wake)
 		close(p.done)
