@@ -152,7 +152,7 @@ func (u *union) eventuallyNames(dir string, want ...string) {
 	u.wantNames(dir, want...)
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

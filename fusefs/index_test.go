@@ -14,7 +14,7 @@ import (
 )
 
 // indexed makes a layer with an index: what the records say, and contents for the regular files.
-func indexed(t *testing.T, records []record) fusefs.Layer {
+func indexed(t testing.TB, records []record) fusefs.Layer {
 	t.Helper()
 	dir := t.TempDir()
 	b := index.NewBuilder("sha256:test")

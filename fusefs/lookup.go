@@ -194,6 +194,9 @@ func (fs *FS) internNew(d *inode, name string, k key, parts []lowerNode) *inode 
 
 func lowerKey(p lowerNode) key { return key{space: uint32(p.layer.number() + 1), ino: p.ino} }
 
+// layerOf is the layer whose keys are in space.
+func (fs *FS) layerOf(space uint32) lower { return fs.layers[len(fs.layers)-int(space)] }
+
 // internUpper gives the inode of what the upper has.
 func (fs *FS) internUpper(d *inode, name string, e upperEntry) (*inode, error) {
 	k := key{space: upperSpace, ino: e.st.Ino}

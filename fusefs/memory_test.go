@@ -1,9 +1,7 @@
 package fusefs_test
 
 import (
-	"bytes"
 	"fmt"
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -11,7 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/micavm/mica/fusefs"
-	"github.com/micavm/mica/layers/index"
 )
 
 // BenchmarkRemembered says how many bytes the server remembers of a file or folder that the client has not forgotten.
@@ -36,7 +33,7 @@ func BenchmarkRemembered(b *testing.B) {
 			}
 			layer := fusefs.Layer{Dir: lower}
 			if name == "file of an indexed layer" {
-				layer = indexedFiles(b, lower, b.N)
+				layer = indexed(b, numbered(b.N, "file-%d", ""))
 			}
 			if name == "file of a layer" {
 				for i := range b.N {
@@ -67,24 +64,4 @@ func BenchmarkRemembered(b *testing.B) {
 func lookUp(c *fusefs.Connection, name string) fuse.Status {
 	h := header(1)
 	return c.Lookup(nil, &h, name, &fuse.EntryOut{})
-}
-
-// indexedFiles makes the index of a layer of count empty files.
-func indexedFiles(b *testing.B, dir string, count int) fusefs.Layer {
-	b.Helper()
-	builder := index.NewBuilder("sha256:test")
-	for i := range count {
-		if err := builder.Add(fmt.Sprintf("file-%d", i), index.Record{Mode: unix.S_IFREG | 0o644}); err != nil {
-			b.Fatal(err)
-		}
-	}
-	var out bytes.Buffer
-	if _, err := builder.WriteTo(&out); err != nil {
-		b.Fatal(err)
-	}
-	path := filepath.Join(b.TempDir(), "index")
-	if err := os.WriteFile(path, out.Bytes(), 0o644); err != nil {
-		b.Fatal(err)
-	}
-	return fusefs.Layer{Dir: dir, Index: path}
 }

@@ -12,9 +12,9 @@ type profile struct {
 
 // profileFor chooses what is right for a client.
 //
-// Without OPEN, nobody says who has a file open or for what: right where nobody writes. With passthrough, who opens files gets them. Without OPENDIR, all folders are
-// cached: right where all changes are the client's own. Of the synthetic layer's a client is told, or sees them by the folder's
-// time, which it asks for every second.
+// Without OPEN, nobody says who has a file open or for what: right where nobody writes. With passthrough, whoever opens a file gets it.
+// Without OPENDIR, all folders are cached: right where all changes are the client's own. Of the synthetic layer's a client is
+// told, or sees them by the folder's time, which it asks for every second.
 func (c *Connection) profileFor(o ConnectOptions) profile {
 	own := !c.fs.shared() && c.exclusive()
 	return profile{

@@ -194,11 +194,11 @@ func (d *inode) listed(e *listEntry, room []lowerNode) (found, error) {
 }
 
 func (d *inode) listedBelow(e *listEntry) (lowerNode, bool) {
-	space, layers := int(e.ino>>layerShift), d.fs.layers
-	if e.kind == 0 || e.kind == unix.S_IFDIR || space == upperSpace || space > len(layers) || d.inUpper() || d.syntheticNode() != nil {
+	space := uint32(e.ino >> layerShift)
+	if e.kind == 0 || e.kind == unix.S_IFDIR || space == upperSpace || int(space) > len(d.fs.layers) || d.inUpper() || d.syntheticNode() != nil {
 		return lowerNode{}, false
 	}
-	l, indexed := layers[len(layers)-space].(*indexedLower)
+	l, indexed := d.fs.layerOf(space).(*indexedLower)
 	return lowerNode{layer: l, ino: e.ino & inoMask, mode: e.kind}, indexed
 }
 

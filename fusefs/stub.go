@@ -96,8 +96,7 @@ func (c *Connection) node(id uint64) (*inode, error) {
 
 // internStub makes the inode of a stub in d, with a reference.
 func (fs *FS) internStub(d *inode, k key) (*inode, error) {
-	l := fs.layers[len(fs.layers)-int(k.space)].(*indexedLower)
-	p, name, err := l.file(index.Ino(k.ino))
+	p, name, err := fs.layerOf(k.space).(*indexedLower).file(index.Ino(k.ino))
 	if err != nil {
 		return nil, err
 	}

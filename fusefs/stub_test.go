@@ -1,6 +1,7 @@
 package fusefs_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -28,10 +29,25 @@ func (u *union) second() (dir string) {
 
 func indexedUnion(t *testing.T, records ...record) *union {
 	t.Helper()
-	u := prepareUnion(t)
-	u.config.Layers = []fusefs.Layer{indexed(t, records)}
+	u := prepareIndexed(t, records)
 	u.remount()
 	return u
+}
+
+func prepareIndexed(t *testing.T, records []record) *union {
+	t.Helper()
+	u := prepareUnion(t)
+	u.config.Layers = []fusefs.Layer{indexed(t, records)}
+	return u
+}
+
+// numbered are count files, named by a format of their number.
+func numbered(count int, format, contents string) []record {
+	var records []record
+	for i := range count {
+		records = append(records, file(fmt.Sprintf(format, i), contents))
+	}
+	return records
 }
 
 // TestFileThatOneClientHasOnlySeen shows that what a client knows of a file goes with the file, whoever moves and changes it.
@@ -44,7 +60,7 @@ func TestFileThatOneClientHasOnlySeen(t *testing.T) {
 		links  uint64
 	}{
 		"d/a": {func() error {
-			return changeAll(os.Rename(u.path("d/a"), u.path("d/moved")), os.WriteFile(u.path("d/moved"), []byte("new"), 0o644))
+			return errors.Join(os.Rename(u.path("d/a"), u.path("d/moved")), os.WriteFile(u.path("d/moved"), []byte("new"), 0o644))
 		}, "new", 1},
 		"d/b":     {func() error { return os.Remove(u.path("d/b")) }, "other", 0},
 		"d/sub/c": {func() error { return os.Rename(u.path("d/sub"), u.path("elsewhere")) }, "deep", 1},
@@ -68,23 +84,9 @@ func TestFileThatOneClientHasOnlySeen(t *testing.T) {
 	}
 }
 
-func changeAll(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // TestManyUseWhatTheyHaveOnlySeen has clients use one file for the first time at once, each in its own way.
 func TestManyUseWhatTheyHaveOnlySeen(t *testing.T) {
-	var records []record
-	for i := range 200 {
-		records = append(records, file(fmt.Sprintf("f%d", i), "lower"))
-	}
-	u := prepareUnion(t)
-	u.config.Layers = []fusefs.Layer{indexed(t, records)}
+	u := prepareIndexed(t, numbered(200, "f%d", "lower"))
 	fsys, err := fusefs.New(u.config)
 	must(t, err)
 	defer fsys.Close() // and its clients
@@ -131,12 +133,7 @@ func TestManyUseWhatTheyHaveOnlySeen(t *testing.T) {
 
 // TestReaderGoesOnWhereItWas has a client read a folder in two halves, between which another one has read all of it, and names have gone.
 func TestReaderGoesOnWhereItWas(t *testing.T) {
-	var records []record
-	for i := range 1000 {
-		records = append(records, file(fmt.Sprintf("d/%04d", i), ""))
-	}
-	u := prepareUnion(t)
-	u.config.Layers = []fusefs.Layer{indexed(t, records)}
+	u := prepareIndexed(t, numbered(1000, "d/%04d", ""))
 	c := newClient(t, u)
 	d := c.lookup(1, "d")
 	names, offset := c.list(d, 0, 16<<10)
